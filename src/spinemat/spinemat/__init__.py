@@ -1,1 +1,1 @@
-"""The domain of the SpineMat therapy mat: body, mat, control, sensing, dosing and safety rules, free of ROS."""
+"""The domain of SpineMat, free of ROS: body, mat, control, sensing, safety rules."""

@@ -1,0 +1,1 @@
+"""Node finger_actuation: the fingers of the mat under force control."""

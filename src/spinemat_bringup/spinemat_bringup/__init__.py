@@ -1,0 +1,1 @@
+"""The description of the graph, the command line, and the installed files."""

@@ -1,0 +1,1 @@
+"""Node safety_supervisor: grants or withdraws the permit to move."""

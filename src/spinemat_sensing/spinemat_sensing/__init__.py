@@ -1,0 +1,1 @@
+"""Node spine_contour: contact scan, contour, stiffness, breathing and guarding."""

@@ -1,0 +1,1 @@
+"""Node session_orchestrator: intake, plan, treatment, report."""

@@ -1,0 +1,1 @@
+"""Node mat_simulator: a MuJoCo plant with virtual patients."""
