@@ -1,0 +1,85 @@
+"""Where the levels of a person's spine are expected, from what an intake knows.
+
+A prior from published means, scaled by stature. No individual's anatomy is known here; sensing
+refines it, and everything that presses treats a place as the more delicate of its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinemat.errors import InvalidInput, choice, number
+
+Array = NDArray[np.float64]
+
+NECK = tuple(f"C{i}" for i in range(1, 8))
+THORACIC = tuple(f"T{i}" for i in range(1, 13))
+LUMBAR = tuple(f"L{i}" for i in range(1, 6))
+LEVELS = NECK + THORACIC + LUMBAR  # C1 … L5, head to foot
+TRUNK = THORACIC + LUMBAR  # the 17 levels that rows of 46 mm pitch can resolve
+
+# vertebra and disc, mm, C1 … L5 (OpenSim full-body template; lumbar x 1.1 as anatomy books give)
+_HEIGHTS = np.array(
+    [14.0, 17.0, 15.4, 14.7, 18.4, 17.3, 15.9]
+    + [20.2, 19.1, 20.9, 23.1, 24.8, 24.2, 25.5, 24.2, 24.7, 28.5, 29.0, 33.2]
+    + [1.1 * h for h in (31.3, 30.1, 32.5, 32.5, 34.9)]
+)
+C7_S1_SHARE = 0.27  # of stature, +- 0.015 (C7 to PSIS, doi 10.1038/s41598-021-81879-0)
+S1_ON_MAT = 0.010  # m, where a person is asked to lie with the upper edge of the sacrum
+WEIGHT_SHARE = {"neck": 0.081, "thoracic": 0.216, "lumbar": 0.139}  # of body mass
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What the nodes are told about a person. Build it with `check_intake`."""
+
+    sex: str
+    age: float  # years
+    stature: float  # m
+    mass: float  # kg
+
+
+def check_intake(sex: str, age: float, stature: float, mass: float) -> Intake:
+    """Check an intake against the bounds of the device.
+
+    Raises:
+        InvalidInput: a value is outside what this mat accepts (adults, 1.50 to 1.98 m, to 165 kg).
+    """
+    return Intake(
+        choice("sex", sex, ("female", "male")),
+        number("age", age, 18.0, 100.0, "years"),
+        number("stature", stature, 1.50, 1.98, "m"),
+        number("mass", mass, 35.0, 165.0, "kg"),
+    )
+
+
+def level_positions(stature: float) -> dict[str, float]:
+    """Return the expected x (m, frame `mat`) of every level C1 … L5 and of S1."""
+    heights = _HEIGHTS * 1e-3
+    below = np.cumsum(heights[::-1])[::-1] - 0.5 * heights  # centre above the sacrum's upper edge
+    scale = C7_S1_SHARE * stature / below[LEVELS.index("C7")]
+    x = S1_ON_MAT + scale * below
+    return dict(zip(LEVELS, x.tolist(), strict=True)) | {"S1": S1_ON_MAT}
+
+
+def region_of(level: str) -> str:
+    """Region of a level.
+
+    Raises:
+        InvalidInput: there is no such level.
+    """
+    for name, levels in (("neck", NECK), ("thoracic", THORACIC), ("lumbar", (*LUMBAR, "S1"))):
+        if level in levels:
+            return name
+    raise InvalidInput("level", level, "C1 … C7, T1 … T12, L1 … L5, S1")
+
+
+def regions_at(x: Array, stature: float, margin: float = 0.010) -> list[str]:
+    """Return the region at each x (m); within `margin` of a border the more delicate one."""
+    levels = level_positions(stature)
+    neck = 0.5 * (levels["C7"] + levels["T1"]) - margin
+    thorax = 0.5 * (levels["T12"] + levels["L1"]) - margin
+    return ["neck" if v > neck else "thoracic" if v > thorax else "lumbar" for v in x]

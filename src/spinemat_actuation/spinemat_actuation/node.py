@@ -1,0 +1,357 @@
+"""Node finger_actuation: all fingers under force control, the press and retract actions.
+
+The arrival of a drive state runs one control step and is answered by a command with the same
+cycle number; nothing here is driven by a timer. When the drive stage is not running (no permit,
+stop, watchdog) every press is aborted and every set-point dropped; nothing resumes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from sensor_msgs.msg import JointState
+from spinemat.control import FingerController, Mode
+from spinemat.drive import Stage
+from spinemat.errors import InvalidInput, number
+from spinemat.press import PressRun, check_goal
+from spinemat_interfaces.action import Press, Retract
+from spinemat_interfaces.msg import DriveCommand, DriveState, FingerState, StiffnessMap
+from spinemat_interfaces.srv import Adjust
+from spinemat_ros.codec import bools, doubles, floats, nanoseconds, uint8s
+from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
+from spinemat_ros.spin import run
+from spinemat_ros.topics import NEWEST
+
+STATE_CYCLES = 5  # fingers/state and joint_states at 50 Hz
+FEEDBACK_CYCLES = 25  # 10 Hz
+ZERO_TIME = 0.5  # s, average of the unloaded load cells
+HOLD_TIME = 3.0  # s, fingers held by nobody's goal retract (engineering choice)
+RETRACT_TIME = 4.0  # s
+
+
+@dataclass
+class _Press:
+    """A press and the client that waits for it."""
+
+    run: PressRun
+    handle: ServerGoalHandle
+    done: Future = field(default_factory=Future)
+    message: str = ""
+
+
+@dataclass
+class _Retract:
+    """A retraction and the client that waits for it."""
+
+    fingers: NDArray[np.int64]
+    handle: ServerGoalHandle
+    since: int
+    start: NDArray[np.float64]
+    done: Future = field(default_factory=Future)
+    message: str = ""
+    end_cycle: int = 0
+
+
+class FingerActuation(LifecycleNode):
+    """Wiring of `FingerController` and `PressRun`."""
+
+    def __init__(self) -> None:
+        super().__init__("finger_actuation")
+        self._layout = declare_layout(self)
+        self._active = False
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Create everything; nothing is commanded yet."""
+        n = self._layout.n
+        self._control = FingerController(self._layout)
+        self._presses: list[_Press] = []
+        self._retracts: list[_Retract] = []
+        self._cycle = 0
+        self._running = False
+        self._position = np.full(n, self._layout.finger.stroke[0])
+        self._zero = np.zeros(n)
+        self._zeroed = 0
+        self._held_since = np.full(n, -1, dtype=np.int64)
+        self._commands = publisher(self, "drive/command")
+        self._fingers = publisher(self, "fingers/state")
+        self._joints = publisher(self, "joint_states")
+        self._voice = Voice(self)
+        subscription(self, "drive/state", self._on_state, NEWEST)
+        subscription(self, "stiffness", self._on_stiffness)
+        self.create_service(Adjust, "fingers/adjust", self._on_adjust)
+        common: dict[str, Any] = {
+            "goal_callback": lambda _goal: GoalResponse.ACCEPT,  # refusals carry their reason
+            "cancel_callback": lambda _handle: CancelResponse.ACCEPT,
+            "result_timeout": 900,
+        }
+        ActionServer(self, Press, "fingers/press", self._press, **common)
+        ActionServer(self, Retract, "fingers/retract", self._retract, **common)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to answer drive states."""
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop answering; the drive stage then releases the fingers."""
+        self._active = False
+        self._drop_all("finger_actuation was deactivated")
+        return super().on_deactivate(state)
+
+    # -- the control step ------------------------------------------------------------------
+
+    def _on_state(self, msg: DriveState) -> None:
+        if not self._active:
+            return
+        position, force = floats(msg.position), floats(msg.force)
+        shape = (self._layout.n,)
+        if position.shape != shape or force.shape != shape:
+            return
+        if not (np.isfinite(position).all() and np.isfinite(force).all()):
+            return
+        if self._cycle and msg.cycle > self._cycle + 1:
+            self._voice.late += msg.cycle - self._cycle - 1
+        self._cycle, self._position = msg.cycle, position
+        now = nanoseconds(msg.header.stamp)
+        self._watch_stage(msg)
+        self._learn_zero(force)
+        for press in self._presses:
+            if press.handle.is_cancel_requested:
+                press.run.cancel(msg.cycle)
+            press.run.tick(msg.cycle, self._control)
+        velocity, ceiling = self._control.step(position, force)
+        head = header(self, now)
+        self._commands.publish(
+            DriveCommand(
+                header=head, cycle=msg.cycle, velocity=doubles(velocity),
+                force_ceiling=doubles(ceiling),
+            )
+        )
+        self._release_forgotten(msg.cycle)
+        self._finish(msg.cycle)
+        if msg.cycle % STATE_CYCLES == 0:
+            self._publish_state(head, msg)
+        if msg.cycle % FEEDBACK_CYCLES == 0:
+            self._feedback(msg.cycle)
+        self._voice.tick(msg.cycle, now)
+
+    def _watch_stage(self, msg: DriveState) -> None:
+        if msg.stage == Stage.RUNNING:
+            self._running = True
+            return
+        if self._running or self._presses:
+            reason = msg.stage_reason or "not running"
+            self._drop_all(f"the drive stage released the fingers: {reason}")
+        self._running = False
+
+    def _drop_all(self, reason: str) -> None:
+        for press in self._presses:
+            press.message = reason
+            press.run.abort(self._cycle)
+        for retract in self._retracts:
+            retract.message = reason
+            retract.end_cycle = self._cycle
+        self._control.off()
+        if self._presses or self._retracts:
+            self._voice.say("aborted", reason)
+        self._finish(self._cycle)
+
+    def _learn_zero(self, force: NDArray[np.float64]) -> None:
+        free = (self._control.mode == Mode.OFF) & (
+            self._position <= self._layout.finger.stroke[0] + 0.0015
+        )
+        self._zeroed += 1
+        share = max(self._layout.cycle / ZERO_TIME, 1.0 / self._zeroed)
+        self._zero[free] += share * (force - self._zero)[free]
+        self._control.zero(self._zero)
+
+    def _release_forgotten(self, cycle: int) -> None:
+        """Retract fingers that a finished press left in contact and no goal has taken over."""
+        busy = np.zeros(self._layout.n, dtype=bool)
+        for press in self._presses:
+            busy[press.run.goal.fingers] = True
+        idle = (self._control.mode == Mode.FORCE) & ~busy
+        self._held_since = np.where(
+            idle, np.where(self._held_since < 0, cycle, self._held_since), -1
+        )
+        limit = round(HOLD_TIME / self._layout.cycle)
+        forgotten = idle & (cycle - self._held_since > limit)
+        if forgotten.any():
+            self._control.retract(np.flatnonzero(forgotten))
+
+    def _finish(self, cycle: int) -> None:
+        for press in [p for p in self._presses if p.run.done]:
+            self._presses.remove(press)
+            press.done.set_result(None)
+        low = self._layout.finger.stroke[0]
+        for retract in list(self._retracts):
+            late = (cycle - retract.since) * self._layout.cycle > RETRACT_TIME
+            if (self._position[retract.fingers] <= low + 0.0015).all():
+                retract.end_cycle = cycle
+            elif late:
+                retract.end_cycle = cycle
+                retract.message = f"not down after {RETRACT_TIME:g} s"
+            if retract.end_cycle:
+                self._retracts.remove(retract)
+                retract.done.set_result(None)
+
+    def _publish_state(self, head: Any, msg: DriveState) -> None:
+        c = self._control
+        height = c.mode == Mode.RETRACT
+        set_point = np.where(height, self._layout.finger.stroke[0], c.reference)
+        self._fingers.publish(
+            FingerState(
+                header=head, cycle=msg.cycle, position=doubles(self._position),
+                force=doubles(c.force), set_point=doubles(set_point), mode=uint8s(c.mode),
+                contact=bools(c.contact), clamped=bools(c.clamped),
+            )
+        )
+        self._joints.publish(
+            JointState(
+                header=head, name=list(self._layout.joint_names),
+                position=doubles(self._position), velocity=msg.velocity, effort=doubles(c.force),
+            )
+        )
+
+    def _feedback(self, cycle: int) -> None:
+        for press in self._presses:
+            k = press.run.goal.fingers
+            press.handle.publish_feedback(
+                Press.Feedback(
+                    cycle=cycle, progress=press.run.progress(cycle),
+                    force=doubles(self._control.force[k]), position=doubles(self._position[k]),
+                )
+            )
+        low = self._layout.finger.stroke[0]
+        for retract in self._retracts:
+            left = float(np.max(self._position[retract.fingers] - low))
+            whole = max(float(np.max(retract.start - low)), 1e-6)
+            progress = min(max(1.0 - left / whole, 0.0), 1.0)
+            retract.handle.publish_feedback(Retract.Feedback(progress=progress))
+
+    def _on_stiffness(self, msg: StiffnessMap) -> None:
+        linear, toe = floats(msg.finger_stiffness), floats(msg.finger_toe_stiffness)
+        if linear.shape == toe.shape == (self._layout.n,):
+            self._control.believe(linear, toe)
+
+    # -- goals -----------------------------------------------------------------------------
+
+    def _refusal(self, fingers: NDArray[np.int64]) -> str:
+        if not self._active or not self._running:
+            return "fingers/press: the drive stage is not running; a permit is needed first"
+        for press in self._presses:
+            shared = np.intersect1d(press.run.goal.fingers, fingers)
+            if shared.size:
+                name = self._layout.names[int(shared[0])]
+                return f"fingers: {name} is pressed by another goal; wait for it or cancel it"
+        for retract in self._retracts:
+            if np.intersect1d(retract.fingers, fingers).size:
+                return "fingers: a retraction is going on; wait for it"
+        return ""
+
+    async def _press(self, handle: ServerGoalHandle) -> Press.Result:
+        request = handle.request
+        try:
+            goal = check_goal(
+                self._layout,
+                waveform=request.waveform,
+                fingers=list(request.fingers),
+                preload=list(request.preload),
+                amplitude=list(request.amplitude),
+                phase=list(request.phase),
+                rate=request.rate,
+                duration=request.duration,
+                approach_speed=request.approach_speed,
+                expected=list(request.expected_contact),
+                hold_after=request.hold_after,
+                start_cycle=request.start_cycle,
+            )
+            refusal = self._refusal(goal.fingers)
+        except InvalidInput as error:
+            refusal = str(error)
+        if refusal:
+            self._voice.say("refused", f"press: {refusal}")
+            handle.abort()
+            return Press.Result(success=False, message=refusal, end_cycle=self._cycle)
+        press = _Press(PressRun(goal, self._layout), handle)
+        self._presses.append(press)
+        await press.done
+        return self._press_result(press)
+
+    def _press_result(self, press: _Press) -> Press.Result:
+        r = press.run
+        message = press.message
+        if not message and not r.cancelled and not r.contact.any():
+            message = "no finger of the goal found contact"
+        ok = not r.cancelled and not message
+        if r.cancelled and press.handle.is_cancel_requested:
+            press.handle.canceled()
+            message = message or "cancelled"
+        elif ok:
+            press.handle.succeed()
+        else:
+            press.handle.abort()
+        return Press.Result(
+            success=ok, message=message, accepted_cycle=r.accepted_cycle,
+            loaded_cycle=r.loaded_cycle, end_cycle=r.end_cycle, peak_force=doubles(r.peak),
+            contact=bools(r.contact), tracking_error=r.tracking_error,
+            clamp_events=r.clamp_events,
+        )
+
+    async def _retract(self, handle: ServerGoalHandle) -> Retract.Result:
+        wanted = list(handle.request.fingers) or list(range(self._layout.n))
+        bad = [i for i in wanted if i >= self._layout.n]
+        if bad or not self._active:
+            allowed = f"0 to {self._layout.n - 1}"
+            message = str(InvalidInput("fingers", bad[0], allowed)) if bad else "not active"
+            handle.abort()
+            return Retract.Result(success=False, message=message)
+        fingers = np.unique(np.array(wanted, dtype=np.int64))
+        for press in self._presses:
+            if np.intersect1d(press.run.goal.fingers, fingers).size:
+                press.message = "a retraction took its fingers"
+                press.run.abort(self._cycle)
+                self._control.retract(press.run.goal.fingers)
+        self._control.retract(fingers)
+        retract = _Retract(fingers, handle, self._cycle, self._position[fingers].copy())
+        self._retracts.append(retract)
+        await retract.done
+        if handle.is_cancel_requested:
+            handle.canceled()
+        elif retract.message:
+            handle.abort()
+        else:
+            handle.succeed()
+        return Retract.Result(
+            success=not retract.message, message=retract.message,
+            end_cycle=retract.end_cycle, position=doubles(self._position[fingers]),
+        )
+
+    def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Adjust.Response:
+        try:
+            for press in self._presses:
+                run_ = press.run
+                if not np.isnan(request.strength):
+                    run_.strength = number("strength", request.strength, 0.0, 1.0)
+                if not np.isnan(request.rate):
+                    run_.rate = number("rate", request.rate, 0.2, run_.goal.rate, "Hz")
+        except InvalidInput as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success = bool(self._presses)
+        response.message = f"{len(self._presses)} press(es) adjusted"
+        return response
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(FingerActuation, args)

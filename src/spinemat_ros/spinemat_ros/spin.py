@@ -1,0 +1,86 @@
+"""Running a node: one process, one thread, events as they arrive.
+
+`EventsExecutor` has the least jitter of rclpy's executors here, but its `spin()` without a
+time-out dispatches nothing, so every node turns the same `spin_once` loop. The choice of the
+executor lives in this file alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import rclpy
+from rclpy.experimental import EventsExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from spinemat.errors import InvalidInput
+
+__all__ = ["Stopper", "make_executor", "run"]
+
+
+class Stopper:
+    """Becomes true on SIGINT or SIGTERM; a second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.stopped:
+            sys.exit(128 + number)
+        self.stopped = True
+
+    def __bool__(self) -> bool:
+        return self.stopped
+
+
+def make_executor(node: Node) -> EventsExecutor:
+    """Return the executor that all nodes use, with `node` in it."""
+    executor = EventsExecutor()
+    executor.add_node(node)
+    return executor
+
+
+def run(
+    make_node: Callable[[], Node],
+    args: Sequence[str] | None = None,
+    loop: Callable[[Node, EventsExecutor, Stopper], None] | None = None,
+) -> None:
+    """Run one node until SIGINT or SIGTERM; its `close()` is called at the end if it has one.
+
+    Wrong input at start ends the process with status 2 and one line on standard error.
+
+    Args:
+        make_node: builds the node once rclpy is up.
+        args: command line, as rclpy takes it.
+        loop: turns the executor until the stopper is true; the default just waits for events.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stopper = Stopper()
+    node: Node | None = None
+    try:
+        node = make_node()
+        executor = make_executor(node)
+        gc.collect()
+        gc.freeze()
+        (loop or _wait_for_events)(node, executor, stopper)
+    except InvalidInput as error:
+        print(f"{make_node.__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    finally:
+        close = getattr(node, "close", None)
+        if close is not None:
+            close()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _wait_for_events(_node: Node, executor: EventsExecutor, stopper: Stopper) -> None:
+    while not stopper and rclpy.ok():
+        executor.spin_once(timeout_sec=0.1)
