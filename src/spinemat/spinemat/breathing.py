@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +80,55 @@ def estimate_breathing(t: Array, signal: Array) -> BreathingEstimate | None:
     # highest at end-expiration: cos(phase) with phase = angle of (cos, sin) coefficients at s = 0
     phase = float(np.mod(-np.arctan2(x[3], x[2]), 2.0 * np.pi))
     return BreathingEstimate(rate, phase, float(t[-1]), amplitude, 1.0 - cost / total)
+
+
+WINDOW = 15.0  # s of rest that an estimate looks at
+STEADY = 0.05  # N: set-points that change more are a press, not rest
+MIN_FINGERS = 4  # resting fingers that are needed
+REFRESH = 1.0  # s between estimates
+
+
+class BreathWatch:
+    """Breathing in real time from the fingers that rest on the back at constant force."""
+
+    def __init__(self, n: int) -> None:
+        self._heights: deque[tuple[float, float]] = deque()
+        self._resting = np.zeros(n, dtype=bool)
+        self._set_point = np.zeros(n)
+        self._estimated = -np.inf
+        self._estimate: BreathingEstimate | None = None
+
+    def add(
+        self, now: float, position: Array, set_point: Array, resting: NDArray[np.bool_]
+    ) -> None:
+        """Take a sample.
+
+        Args:
+            now: drive time, s.
+            position: tip heights, shape (n,), m.
+            set_point: force set-points, shape (n,), N.
+            resting: fingers in contact under force control, shape (n,).
+        """
+        both = resting & self._resting
+        changed = np.abs(set_point - self._set_point)[both] > STEADY
+        if (resting != self._resting).any() or changed.any() or resting.sum() < MIN_FINGERS:
+            self._heights.clear()
+            self._estimate = None
+        self._resting, self._set_point = resting, set_point
+        if resting.sum() < MIN_FINGERS:
+            return
+        self._heights.append((now, float(position[resting].mean())))
+        while now - self._heights[0][0] > WINDOW:
+            self._heights.popleft()
+        if now - self._estimated >= REFRESH:
+            self._estimated = now
+            t, z = np.array(self._heights).T
+            self._estimate = estimate_breathing(t, z)
+
+    def at(self, now: float) -> BreathingEstimate | None:
+        """Return the estimate carried forward to `now` (s), or None while there is none."""
+        e = self._estimate
+        if e is None:
+            return None
+        phase = float(np.mod(e.phase + 2.0 * np.pi * e.rate * (now - e.time), 2.0 * np.pi))
+        return replace(e, phase=phase, time=now)

@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState
 from spinemat.control import FingerController, Mode
 from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, number
-from spinemat.press import PressRun, check_goal
+from spinemat.press import PressRun, Waveform, check_goal
 from spinemat_interfaces.action import Press, Retract
 from spinemat_interfaces.msg import DriveCommand, DriveState, FingerState, StiffnessMap
 from spinemat_interfaces.srv import Adjust
@@ -282,6 +282,9 @@ class FingerActuation(LifecycleNode):
             self._voice.say("refused", f"press: {refusal}")
             handle.abort()
             return Press.Result(success=False, message=refusal, end_cycle=self._cycle)
+        if 0 < goal.start_cycle < self._cycle:
+            late = self._cycle - goal.start_cycle
+            self._voice.say("late goal", f"press begins {late} cycles late", {"cycles": late})
         press = _Press(PressRun(goal, self._layout), handle)
         self._presses.append(press)
         await press.done
@@ -337,18 +340,21 @@ class FingerActuation(LifecycleNode):
         )
 
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Adjust.Response:
+        runs = [p.run for p in self._presses if p.run.goal.waveform is not Waveform.CONTACT]
+        keep_strength, keep_rate = np.isnan(request.strength), np.isnan(request.rate)
         try:
-            for press in self._presses:
-                run_ = press.run
-                if not np.isnan(request.strength):
-                    run_.strength = number("strength", request.strength, 0.0, 1.0)
-                if not np.isnan(request.rate):
-                    run_.rate = number("rate", request.rate, 0.2, run_.goal.rate, "Hz")
+            if not keep_strength:
+                number("strength", request.strength, 0.0, 1.0)
+            if runs and not keep_rate:
+                number("rate", request.rate, 0.2, min(r.goal.rate for r in runs), "Hz")
         except InvalidInput as error:
             response.success, response.message = False, str(error)
             return response
-        response.success = bool(self._presses)
-        response.message = f"{len(self._presses)} press(es) adjusted"
+        for r in runs:
+            r.strength = r.strength if keep_strength else request.strength
+            r.rate = r.rate if keep_rate else request.rate
+        response.success = bool(runs)
+        response.message = f"{len(runs)} press(es) adjusted"
         return response
 
 

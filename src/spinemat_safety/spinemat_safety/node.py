@@ -61,8 +61,8 @@ class SafetySupervisor(Node):
         subscription(self, "hand_control", self._on_hand)
         subscription(self, "heartbeat", self._on_heartbeat)
         subscription(self, "stop", self._on_stop_topic)
-        self.create_service(Trigger, "safety/stop", self._on_stop)
-        self.create_service(Reset, "safety/reset", self._on_reset)
+        self.create_service(Trigger, "stop", self._on_stop)
+        self.create_service(Reset, "reset", self._on_reset)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.5, self._check_silence, clock=steady)
         self._announced: tuple[State, int] | None = None

@@ -1,0 +1,190 @@
+"""Node spine_contour: feels the back through the fingers.
+
+It moves nothing by itself: a scan asks finger_actuation to press lightly, listens to
+`fingers/state` and hands the samples to the estimators in `spinemat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from spinemat.anatomy import check_intake
+from spinemat.breathing import BreathWatch
+from spinemat.control import Mode
+from spinemat.errors import InvalidInput
+from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
+from spinemat_interfaces.action import Press, ScanSpine
+from spinemat_interfaces.msg import Breathing, FingerState, Pressure
+from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
+from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
+from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
+from spinemat_ros.spin import run
+
+from spinemat_sensing.messages import contour_message, stiffness_message
+
+SLOW_CYCLES = 25  # breathing and pressure at 10 Hz
+
+
+class SpineContour(LifecycleNode):
+    """Wiring of `SpineScan` and `BreathWatch`."""
+
+    def __init__(self) -> None:
+        super().__init__("spine_contour")
+        self._layout = declare_layout(self)
+        self._active = False
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Create everything."""
+        self._busy = False
+        self._height: np.ndarray | None = None
+        self._samples = Samples()
+        self._cycles = CycleWaiter()
+        self._breath = BreathWatch(self._layout.n)
+        self._contours = publisher(self, "contour")
+        self._maps = publisher(self, "stiffness")
+        self._breaths = publisher(self, "breathing")
+        self._loads = publisher(self, "pressure")
+        self._voice = Voice(self)
+        self._press = ActionCall(self, Press, "fingers/press")
+        subscription(self, "fingers/state", self._on_fingers)
+        ActionServer(
+            self,
+            ScanSpine,
+            "scan_spine",
+            self._scan,
+            goal_callback=lambda _goal: GoalResponse.ACCEPT,  # refusals carry their reason
+            cancel_callback=lambda _handle: CancelResponse.ACCEPT,
+            result_timeout=900,
+        )
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Accept scans from now on."""
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Refuse scans; a running one is cancelled."""
+        self._active = False
+        return super().on_deactivate(state)
+
+    def _on_fingers(self, msg: FingerState) -> None:
+        now = nanoseconds(msg.header.stamp)
+        position, force = floats(msg.position), floats(msg.force)
+        if position.shape != (self._layout.n,) or not np.isfinite(position + force).all():
+            return
+        if self._busy:
+            self._samples.add(msg.cycle, position, force)
+        resting = np.array(msg.contact, dtype=bool) & (np.array(msg.mode) == Mode.FORCE)
+        self._breath.add(1e-9 * now, position, floats(msg.set_point), resting)
+        if msg.cycle % SLOW_CYCLES == 0:
+            self._tell(now, force)
+        self._voice.tick(msg.cycle, now)
+        self._press.poll()
+        self._cycles.seen(msg.cycle)
+
+    def _tell(self, now: int, force: np.ndarray) -> None:
+        head = header(self, now)
+        pairs = force.reshape(-1, 2).sum(axis=1)
+        self._loads.publish(
+            Pressure(
+                header=head,
+                x=doubles(self._layout.row_x),
+                fingers=doubles(np.maximum(pairs, 0.0)),
+            )
+        )
+        e = self._breath.at(1e-9 * now)
+        if e is None:
+            self._breaths.publish(Breathing(header=head, rate=np.nan, phase=np.nan))
+            return
+        left = (2.0 * np.pi - e.phase) / (2.0 * np.pi * e.rate)
+        self._breaths.publish(
+            Breathing(
+                header=head,
+                rate=e.rate,
+                phase=e.phase,
+                amplitude=e.amplitude,
+                next_end_expiration=stamp(now + round(1e9 * left)),
+                quality=max(e.quality, 0.0),
+                valid=e.valid,
+            )
+        )
+
+    # -- scanning --------------------------------------------------------------------------
+
+    async def _scan(self, handle: ServerGoalHandle) -> ScanSpine.Result:
+        r = handle.request
+        refusal = ""
+        try:
+            intake = check_intake(r.sex, r.age, r.stature, r.mass)
+        except InvalidInput as error:
+            refusal = str(error)
+        if refusal:
+            pass
+        elif self._busy:
+            refusal = "scan_spine: a scan is running; wait for it or cancel it"
+        elif not self._active:
+            refusal = "scan_spine: the node is not active"
+        elif not self._press.ready():
+            refusal = "scan_spine: finger_actuation does not answer"
+        if refusal:
+            self._voice.say("refused", f"scan: {refusal}")
+            handle.abort()
+            return ScanSpine.Result(success=False, message=refusal, end_cycle=self._voice.cycle)
+        self._busy = True
+        try:
+            known = self._height if r.same_person else None
+            return await self._run_scan(handle, SpineScan(self._layout, intake, known))
+        finally:
+            self._busy = False
+            self._samples.clear()
+
+    async def _run_scan(self, handle: ServerGoalHandle, scan: SpineScan) -> ScanSpine.Result:
+        result = ScanSpine.Result()
+
+        def unwanted() -> bool:
+            return bool(handle.is_cancel_requested) or not self._active
+
+        try:
+            for step in scan.steps(handle.request.start_cycle, handle.request.stiffness):
+                handle.publish_feedback(
+                    ScanSpine.Feedback(phase=step.phase, percent=step.percent, row=step.row)
+                )
+                self._samples.clear()
+                answer = await self._press.call(press_message(step.goal), unwanted)
+                if not answer.success:
+                    raise ScanRefused(answer.message)
+                result.end_cycle = answer.end_cycle
+                await self._cycles.until(answer.end_cycle)
+                contact = np.array(answer.contact, dtype=bool)
+                scan.take(Outcome(answer.loaded_cycle, answer.end_cycle, contact), self._samples)
+                if scan.contour is not None and not result.contour.method:
+                    self._height = scan.height
+                    result.contour = contour_message(header(self, self._voice.now), scan.contour)
+                    self._contours.publish(result.contour)
+        except ScanRefused as error:
+            result.message = str(error)
+            self._voice.say("scan", f"scan ended early: {error}")
+            result.end_cycle = self._voice.cycle
+            if handle.is_cancel_requested:
+                handle.canceled()
+            else:
+                handle.abort()
+            return result
+        if handle.request.stiffness:
+            result.stiffness = stiffness_message(
+                header(self, self._voice.now), scan.levels(), *scan.finger_stiffness()
+            )
+            self._maps.publish(result.stiffness)
+        result.success = True
+        handle.succeed()
+        return result
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(SpineContour, args)
