@@ -16,11 +16,12 @@ import numpy as np
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from spinemat.layout import MatLayout
-from spinemat_interfaces import msg
 from spinemat_recording.bag import Definitions, SessionFolder
 from spinemat_recording.node import bag_topic, message_texts
 from spinemat_ros.codec import bools, doubles, stamp, uint8s, uint16s
 from std_msgs.msg import Header
+
+from spinemat_interfaces import msg
 
 LEVELS = [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)]
 ANCHORS = {"L5": 10, "L3": 11.5, "L1": 11.5, "T10": 11.4, "T7": 10.7, "T4": 9.1, "T1": 7.2}
@@ -39,8 +40,14 @@ class MadeUpSession:
     """A session of `seconds` on the mat `layout`, in the session folder `folder`."""
 
     def __init__(
-        self, layout: MatLayout, folder: Path, seconds: float = 24.0, *, truth: bool = True,
-        stop: bool = True, seed: int = 3,
+        self,
+        layout: MatLayout,
+        folder: Path,
+        seconds: float = 24.0,
+        *,
+        truth: bool = True,
+        stop: bool = True,
+        seed: int = 3,
     ) -> None:
         self.layout, self.folder, self.truth = layout, folder, truth
         self.rng = np.random.default_rng(seed)
@@ -50,9 +57,10 @@ class MadeUpSession:
         edges = self.t[0] + seconds * np.cumsum([0.0] + [s for _, s in SHARES])
         self.phases = [(name, edges[i], edges[i + 1]) for i, (name, _) in enumerate(SHARES)]
         self.stop_time = float(edges[4] + 0.55 * (edges[5] - edges[4])) if stop else np.inf
-        self.skin = np.interp(
-            layout.x, [0, 0.08, 0.18, 0.3, 0.45, 0.5, 0.56], [8, 22, 16, 2, 8, 26, 42]
-        ) * 1e-3
+        self.skin = (
+            np.interp(layout.x, [0, 0.08, 0.18, 0.3, 0.45, 0.5, 0.56], [8, 22, 16, 2, 8, 26, 42])
+            * 1e-3
+        )
         self.stiffness = np.interp(layout.x, [0, 0.1, 0.3, 0.5, 0.56], [10, 11.5, 11, 7, 5]) * 500
         self.breath = 0.5 - 0.5 * np.cos(2 * np.pi * 0.23 * self.t)
         self.set_point = np.zeros((self.t.size, n))
@@ -133,7 +141,10 @@ class MadeUpSession:
                 se = spread * value * part
                 m.levels.append(
                     msg.LevelStiffness(
-                        level=level, side=side, x=x, valid=valid,
+                        level=level,
+                        side=side,
+                        x=x,
+                        valid=valid,
                         value=float(value * part) if valid else nan,
                         standard_error=float(se) if valid else nan,
                         minimal_detectable_change=float(1.96 * 2**0.5 * se) if valid else nan,
@@ -143,8 +154,13 @@ class MadeUpSession:
         for region, x, value in (("lower neck", 0.506, 6.4e3), ("upper neck", 0.552, 4.7e3)):
             m.levels.append(
                 msg.LevelStiffness(
-                    level=region, side=0, x=x, value=value, standard_error=300.0,
-                    minimal_detectable_change=830.0, valid=True,
+                    level=region,
+                    side=0,
+                    x=x,
+                    value=value,
+                    standard_error=300.0,
+                    minimal_detectable_change=830.0,
+                    valid=True,
                     reason="",
                 )
             )
@@ -171,8 +187,13 @@ class MadeUpSession:
     def session_state(self, time: float, phase: str) -> msg.SessionState:
         """Return the session's state in `phase` at `time`."""
         return msg.SessionState(
-            header=_header(time), phase=getattr(msg.SessionState, phase), session_id="made-up-1",
-            folder=str(self.folder), programme="low_back", detail="", time_left=0.0,
+            header=_header(time),
+            phase=getattr(msg.SessionState, phase),
+            session_id="made-up-1",
+            folder=str(self.folder),
+            programme="low_back",
+            detail="",
+            time_left=0.0,
             progress=float((time - self.t[0]) / (self.t[-1] - self.t[0])),
         )
 
@@ -192,8 +213,12 @@ class MadeUpSession:
     def event(self, time: float, kind: str, text: str, severity: int = 0, **data: Any) -> Any:
         """Return an event of the session node."""
         return msg.Event(
-            header=_header(time), source="session_orchestrator", severity=severity, kind=kind,
-            text=text, data=json.dumps(data),
+            header=_header(time),
+            source="session_orchestrator",
+            severity=severity,
+            kind=kind,
+            text=text,
+            data=json.dumps(data),
         )
 
     def messages(self) -> Iterator[tuple[float, str, Any]]:
@@ -210,8 +235,10 @@ class MadeUpSession:
                 phase = now
             if abs(time - self.stop_time) < self.layout.cycle / 2:
                 yield time, "safety/state", self.safety_state(i)
-                yield time, "events", self.event(
-                    time, "stop", "stopped: the hand control was released", 2
+                yield (
+                    time,
+                    "events",
+                    self.event(time, "stop", "stopped: the hand control was released", 2),
                 )
             yield time, "drive/command", self._command(i)
             if i % 2 == 0:
@@ -242,8 +269,12 @@ class MadeUpSession:
                 severity = ("info", "warning", "stop")[message.severity]
                 target.line(
                     {
-                        "t": float(time), "source": message.source, "severity": severity,
-                        "kind": message.kind, "text": message.text, "data": {},
+                        "t": float(time),
+                        "source": message.source,
+                        "severity": severity,
+                        "kind": message.kind,
+                        "text": message.text,
+                        "data": {},
                     }
                 )
         target.close()
@@ -268,7 +299,9 @@ class MadeUpSession:
         m.velocity = doubles(np.clip(moved / self.layout.cycle, -0.1, 0.1))
         noise = self.rng.normal(0, 0.002, self.layout.n)
         m.current = doubles((self.force[i] + 8) / self.layout.finger.force_constant + noise)
-        m.temperature = doubles(np.round(31 + 0.01 * self.t[i] + 0.1 * np.arange(self.layout.n), 1))
+        m.temperature = doubles(
+            np.round(31 + 0.01 * self.t[i] + 0.1 * np.arange(self.layout.n), 1)
+        )
         m.status = uint16s(np.zeros(self.layout.n))
         return m
 
@@ -281,8 +314,12 @@ class MadeUpSession:
     def _permit(self, i: int) -> msg.DrivePermit:
         stopped = 0 <= self.t[i] - self.stop_time < 1.5
         return msg.DrivePermit(
-            header=_header(self.t[i]), cycle=int(self.cycle[i]), sequence=i // 2 + 1,
-            boot_id="made-up", granted=bool(not stopped), category=0,
+            header=_header(self.t[i]),
+            cycle=int(self.cycle[i]),
+            sequence=i // 2 + 1,
+            boot_id="made-up",
+            granted=bool(not stopped),
+            category=0,
         )
 
     def _truth(self, i: int) -> msg.PlantTruth:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,14 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 BAG_VERSION = 9  # the metadata version that ROS 2 Jazzy writes
 RESERVE = 256 * 1024  # bytes kept free for the bag's index when the disk runs full
+_CHECKSUM = {zstd.CompressionParameter.checksum_flag: 1}
 _FOREVER = QosTime(0, 0)
 
 
@@ -115,7 +122,8 @@ class SessionFolder:
         self._lines: IO[str] | None = None
         self._last = 0  # ns, time of the newest message in the bag
         self._chunks = 0  # chunks that are complete on disk …
-        self._good_size = 0  # … and the size of the file up to there
+        self._good_size = 0  # … the size of the file up to there …
+        self._good_counts: dict[int, int] = {}  # … and the messages in them, by connection
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lines = (self.folder / "events.jsonl").open("a", encoding="utf-8")
@@ -123,7 +131,8 @@ class SessionFolder:
             self._fail(f"cannot write {self.folder / 'events.jsonl'}: {_reason(error)}")
         try:
             self._open_bag(compress)
-        except Exception as error:  # whatever the storage raises must not reach the session
+        except Exception as error:
+            self._rescue()
             self._fail(f"cannot write {self.bag_path}: {_reason(error)}")
 
     @property
@@ -142,16 +151,14 @@ class SessionFolder:
         self._last = time = max(time, self._last)
         try:
             connection = self._connections.get(topic.name) or self._connect(topic)
+            self.messages += 1
             self._writer.write(connection, time, data)
-        except Exception as error:
-            self.dropped += 1
+            storage: Any = self._writer.storage
+            if len(storage.chunks) != self._chunks:
+                self._mark()
+        except Exception as error:  # whatever the storage raises must not reach the session
             self._rescue()
             self._fail(f"cannot write {self.bag_path}: {_reason(error)}")
-            return
-        self.messages += 1
-        storage: Any = self._writer.storage
-        if len(storage.chunks) != self._chunks:
-            self._mark()
 
     def line(self, entry: Mapping[str, Any]) -> None:
         """Append one JSON object to `events.jsonl`, on disk when this returns."""
@@ -198,9 +205,12 @@ class SessionFolder:
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         writer.open()
         self._writer = writer
+        if compress:
+            storage: Any = writer.storage
+            storage.compressor = _compress  # with a checksum: damage is noticed when reading
+        self._mark()
         with self._reserve.open("wb") as reserve:
             os.posix_fallocate(reserve.fileno(), 0, RESERVE)
-        self._mark()
 
     @property
     def _reserve(self) -> Path:
@@ -227,17 +237,21 @@ class SessionFolder:
         """Remember that everything in the file so far is complete."""
         assert self._writer is not None
         storage: Any = self._writer.storage
+        storage.bio.flush()
         self._chunks = len(storage.chunks)
         self._good_size = storage.bio.tell()
+        self._good_counts = dict(storage.channel_stats)
 
     def _rescue(self) -> None:
         """Cut the file back to its last complete chunk and close it as a valid bag."""
         writer, self._writer = self._writer, None
         storage: Any = writer.storage if writer is not None else None
         self._release_reserve()
+        kept = sum(self._good_counts.values())
+        self.dropped += self.messages - kept
+        self.messages = kept
         if writer is None or storage is None:
             return
-        lost: dict[int, int] = {i: len(m) for i, m in storage.chunk.msgs.items()}
         try:
             broken = storage.bio
             storage.bio = (writer.storage.path).open("r+b")  # type: ignore[union-attr]
@@ -247,11 +261,9 @@ class SessionFolder:
             storage.bio.seek(self._good_size)
             del storage.chunks[self._chunks :]
             storage.chunk = type(storage.chunk)(2**63 - 1, 0, type(storage.chunk.bio)(), {})
-            for connection, count in lost.items():
-                writer.counts[connection] -= count
-                storage.channel_stats[connection] -= count
-            self.messages -= sum(lost.values())
-            self.dropped += sum(lost.values())
+            for connection in storage.channel_stats:
+                count = self._good_counts.get(connection, 0)
+                storage.channel_stats[connection] = writer.counts[connection] = count
             writer.close()
         except Exception:  # nothing more can be saved; the first reason is the one to tell
             with contextlib.suppress(Exception):
@@ -261,6 +273,10 @@ class SessionFolder:
         if not self.failure:
             self.failure = text
             self._on_failure(text)
+
+
+def _compress(data: bytes) -> bytes:
+    return zstd.compress(data, options=_CHECKSUM)
 
 
 def _reason(error: BaseException) -> str:

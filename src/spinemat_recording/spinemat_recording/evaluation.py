@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from spinemat.layout import MatLayout
 
-from spinemat_recording.session_record import (
+from spinemat_recording.change import TRUNK
+from spinemat_recording.record import (
     Contour,
     RecordError,
     SessionRecord,
     StiffnessMap,
 )
 
-TRUNK = tuple(f"T{i}" for i in range(1, 13)) + tuple(f"L{i}" for i in range(1, 6))
 HOLD_FORCE = 10.0  # N; above it a finger must not rest longer than …
 HOLD_TIME = 5.0  # s (engineering choice: rhythm, never a static hold)
 RELEASED = 1.0  # N, less than this on every finger counts as released
@@ -190,9 +190,7 @@ def _stops(record: SessionRecord) -> dict[str, Any]:
         free = np.all(record.truth.force < RELEASED, axis=1)
         for time in times:
             after = np.flatnonzero(free & (record.truth.t >= time))
-            released.append(
-                float(record.truth.t[after[0]] - time) if after.size else float("inf")
-            )
+            released.append(float(record.truth.t[after[0]] - time) if after.size else float("inf"))
     return {
         "stops": len(times),
         "stop_times_s": times,

@@ -23,14 +23,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
-from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_ros.codec import nanoseconds
 from spinemat_ros.node import declare, header, publisher
 from spinemat_ros.spin import run
 from spinemat_ros.topics import TOPICS
 
+from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
-from spinemat_recording.session_record import PHASES, SAFETY, SEVERITIES
+from spinemat_recording.record import PHASES, SAFETY, SEVERITIES
 
 SECOND = 1_000_000_000
 AFTER_ABORT = SECOND  # ns of drive time recorded after ABORTED: shows the fingers let go
@@ -51,7 +51,7 @@ class Recorder(Node):
             self,
             "queue_depth",
             1000,
-            "messages kept per drive topic while the disk is slow",
+            "messages kept per topic while the disk is slow",
             (50, 100_000),
         )
         self._compress: bool = declare(
@@ -88,7 +88,7 @@ class Recorder(Node):
             self._close("the recorder was told to end")
 
     def _subscribe(self, name: str, kind: Any, qos: QoSProfile, handler: Any) -> None:
-        depth = max(qos.depth, self._depth if name.startswith(("drive/", "truth/")) else 100)
+        depth = max(qos.depth, self._depth)
         profile = QoSProfile(
             history=qos.history,
             depth=depth,
@@ -224,6 +224,8 @@ class Recorder(Node):
         self._folder = SessionFolder(
             session[1], self._definitions, compress=self._compress, on_failure=self._warn
         )
+        for name in ("session/state", "events"):  # those belong to what was before
+            self._latched.pop(self.resolve_topic_name(name), None)
         for topic, data in self._latched.values():
             self._folder.write(topic, time, data)
 

@@ -9,269 +9,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import ReaderError
 
-Array = NDArray[Any]
-
-PHASES = (
-    "IDLE",
-    "INTAKE",
-    "ON_MAT",
-    "SCAN",
-    "PLAN",
-    "TREAT",
-    "PAUSED",
-    "RESCAN",
-    "REPORT",
-    "ABORTED",
+from spinemat_recording.columns import Columns, decode
+from spinemat_recording.record import (
+    PHASES,
+    SEVERITIES,
+    SIDES,
+    Breathing,
+    Contour,
+    DriveCommands,
+    DriveStates,
+    Event,
+    FingerStates,
+    Level,
+    Permits,
+    Pressure,
+    RecordError,
+    SafetyStates,
+    SessionRecord,
+    SessionStates,
+    StiffnessMap,
+    Truth,
+    name_of,
 )
-SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
-SEVERITIES = ("info", "warning", "stop")
-SIDES = ("BOTH", "LEFT", "RIGHT")
-FORCE_MODE = 3  # FingerState.FORCE
 
-
-class RecordError(ValueError):
-    """A record cannot be read; the message is one line: which file, what is wrong."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {' '.join(problem.split())}")
-        self.path, self.problem = path, problem
-
-
-@dataclass(frozen=True)
-class DriveStates:
-    """`drive/state`: t, cycle, stage (m,); the others (m, n)."""
-
-    t: Array  # s
-    cycle: Array
-    stage: Array
-    position: Array  # m
-    velocity: Array  # m/s
-    force: Array  # N
-    current: Array  # A
-    temperature: Array  # degC
-    status: Array
-
-
-@dataclass(frozen=True)
-class DriveCommands:
-    """`drive/command`: t, cycle (m,); the others (m, n)."""
-
-    t: Array
-    cycle: Array
-    velocity: Array  # m/s
-    force_ceiling: Array  # N
-
-
-@dataclass(frozen=True)
-class Permits:
-    """`drive/permit`: all (m,)."""
-
-    t: Array
-    cycle: Array
-    sequence: Array
-    granted: Array
-    category: Array
-
-
-@dataclass(frozen=True)
-class FingerStates:
-    """`fingers/state`: t, cycle (m,); the others (m, n)."""
-
-    t: Array
-    cycle: Array
-    position: Array  # m
-    force: Array  # N
-    set_point: Array  # N in FORCE mode, else m
-    mode: Array
-    contact: Array
-    clamped: Array
-
-
-@dataclass(frozen=True)
-class Truth:
-    """`truth/state`, known only in simulation: per message (m,), per finger (m, n)."""
-
-    t: Array
-    cycle: Array
-    padding: Array  # N
-    breath: Array  # [0, 1]
-    hand_held: Array
-    late_cycles: Array
-    force: Array  # N
-    position: Array  # m
-    indentation: Array  # m
-    peak_force: Array  # N
-
-
-@dataclass(frozen=True)
-class SafetyStates:
-    """`safety/state`: t, state, stops (m,), force_limit (m, n), cause and detail per message."""
-
-    t: Array
-    state: Array
-    stops: Array
-    force_limit: Array  # N
-    cause: tuple[str, ...]
-    detail: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SessionStates:
-    """`session/state`: t, phase, progress (m,) and one text per message."""
-
-    t: Array
-    phase: Array
-    progress: Array
-    session_id: tuple[str, ...]
-    folder: tuple[str, ...]
-    programme: tuple[str, ...]
-    detail: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Breathing:
-    """`breathing`: all (m,); rate in Hz, phase in rad, amplitude in N."""
-
-    t: Array
-    rate: Array
-    phase: Array
-    amplitude: Array
-    quality: Array
-    valid: Array
-
-
-@dataclass(frozen=True)
-class Contour:
-    """One `contour`: x, z, z_std (k,), rows (r,); m, angles in rad."""
-
-    t: float
-    x: Array
-    z: Array
-    z_std: Array
-    row_x: Array
-    left: Array
-    right: Array
-    valid: Array
-    kyphosis: float
-    lordosis: float
-    lateral_asymmetry: float
-    method: str
-
-
-@dataclass(frozen=True)
-class Level:
-    """Stiffness of one level on one side ("BOTH", "LEFT", "RIGHT"); N/m, x in m."""
-
-    level: str
-    side: str
-    x: float
-    value: float
-    standard_error: float
-    minimal_detectable_change: float
-    valid: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class StiffnessMap:
-    """One `stiffness`; stiffness under each finger alone (n,) in N/m."""
-
-    t: float
-    levels: tuple[Level, ...]
-    finger_stiffness: Array
-    finger_toe_stiffness: Array
-    method: str
-
-    def get(self, level: str, side: str = "BOTH") -> Level | None:
-        """Return the entry of a level and side, None when it was not reported."""
-        for entry in self.levels:
-            if entry.level == level and entry.side == side:
-                return entry
-        return None
-
-
-@dataclass(frozen=True)
-class Pressure:
-    """One `pressure`: x (k,) in m, padding and fingers (k,) in N."""
-
-    t: float
-    x: Array
-    padding: Array
-    fingers: Array
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event, in the words of `events.jsonl`."""
-
-    t: float  # s
-    source: str
-    severity: str  # "info", "warning" or "stop"
-    kind: str
-    text: str
-    data: Any = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SessionRecord:
-    """A whole session. What was never published is None or empty."""
-
-    folder: Path
-    start: float  # s, drive time of the first message
-    end: float  # s
-    counts: dict[str, int]  # messages per topic, relative names
-    drive: DriveStates | None
-    commands: DriveCommands | None
-    permits: Permits | None
-    fingers: FingerStates | None
-    truth: Truth | None
-    safety: SafetyStates | None
-    session: SessionStates | None
-    breathing: Breathing | None
-    contours: tuple[Contour, ...]  # of this session, in order: before, after
-    stiffness: tuple[StiffnessMap, ...]  # of this session, in order: before, after
-    pressures: tuple[Pressure, ...]
-    truth_contour: Contour | None
-    truth_stiffness: StiffnessMap | None
-    truth_pressure: Pressure | None
-    events: tuple[Event, ...]
-
-    @property
-    def session_id(self) -> str:
-        """Name of the session; empty when no session state was recorded."""
-        return next((s for s in self.session.session_id if s), "") if self.session else ""
-
-    @property
-    def programme(self) -> str:
-        """Programme of the session; empty when it is not known."""
-        return next((s for s in self.session.programme if s), "") if self.session else ""
-
-    @property
-    def phases(self) -> tuple[tuple[str, float, float], ...]:
-        """Phases in order as (name, from s, to s)."""
-        if self.session is None:
-            return ()
-        changes = np.flatnonzero(np.diff(self.session.phase)) + 1
-        starts = np.concatenate([[0], changes]).astype(int)
-        times = [*self.session.t[starts].tolist(), self.end]
-        return tuple(
-            (name_of(PHASES, int(self.session.phase[i])), times[k], times[k + 1])
-            for k, i in enumerate(starts)
-        )
-
-
-def name_of(names: tuple[str, ...], value: int) -> str:
-    """Return the name of an enumerated value, or the number itself when it has none."""
-    return names[value] if 0 <= value < len(names) else str(value)
+__all__ = ["RecordError", "SessionRecord", "read_session"]
 
 
 def read_session(folder: str | Path) -> SessionRecord:
@@ -296,6 +64,7 @@ def read_session(folder: str | Path) -> SessionRecord:
         )
     data = bag / "bag.mcap"
     messages: dict[str, list[tuple[float, Any]]] = {}
+    streams: dict[str, Columns] = {}
     try:
         with AnyReader([bag]) as reader:
             prefix = _prefix([c.topic for c in reader.connections], bag)
@@ -303,10 +72,17 @@ def read_session(folder: str | Path) -> SessionRecord:
             counts = {c.topic.removeprefix(prefix): c.msgcount for c in reader.connections}
             span = reader.start_time * 1e-9, max(reader.start_time, reader.end_time - 1) * 1e-9
             for connection, time, raw in reader.messages(connections=wanted):
-                message = reader.deserialize(raw, connection.msgtype)
-                messages.setdefault(connection.topic.removeprefix(prefix), []).append(
-                    (time * 1e-9, message)
-                )
+                topic = connection.topic.removeprefix(prefix)
+                kind = _STREAMS.get(topic)
+                if kind is None:
+                    message = decode(reader.typestore, raw, connection.msgtype)
+                    messages.setdefault(topic, []).append((time * 1e-9, message))
+                    continue
+                if topic not in streams:
+                    fields = list(kind.__dataclass_fields__)
+                    streams[topic] = Columns(reader.typestore, connection.msgtype, fields)
+                streams[topic].add(raw)
+            arrays = {topic: _stack(data, topic, streams[topic]) for topic in streams}
     except RecordError:
         raise
     except (ReaderError, AnyReaderError) as error:
@@ -315,7 +91,7 @@ def read_session(folder: str | Path) -> SessionRecord:
         raise RecordError(data, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damaged bytes surface as any error of the decoders
         raise RecordError(data, f"damaged: {type(error).__name__}: {error}") from error
-    return _assemble(folder, data, counts, span, messages)
+    return _assemble(folder, data, counts, span, arrays, messages)
 
 
 def _assemble(
@@ -323,6 +99,7 @@ def _assemble(
     data: Path,
     counts: dict[str, int],
     span: tuple[float, float],
+    arrays: dict[str, Any],
     messages: dict[str, list[tuple[float, Any]]],
 ) -> SessionRecord:
     def series(topic: str, kind: Any, texts: tuple[str, ...] = ()) -> Any:
@@ -332,25 +109,25 @@ def _assemble(
     def results(topic: str, build: Callable[[Any], Any]) -> tuple[Any, ...]:
         return tuple(build(m) for _, m in messages.get(topic, ()))
 
-    # results that were latched before this session belong to an earlier one
-    contours = tuple(c for c in results("contour", _contour) if c.t >= span[0] - 1e-6)
-    maps = tuple(m for m in results("stiffness", _stiffness) if m.t >= span[0] - 1e-6)
+    session: SessionStates | None = series(
+        "session/state", SessionStates, ("session_id", "folder", "programme", "detail")
+    )
+    contours = _before_and_after(results("contour", _contour), session, span[0])
+    maps = _before_and_after(results("stiffness", _stiffness), session, span[0])
     before = contours[0].t if contours else span[1]
     return SessionRecord(
         folder=folder,
         start=span[0],
         end=span[1],
         counts=counts,
-        drive=series("drive/state", DriveStates),
-        commands=series("drive/command", DriveCommands),
-        permits=series("drive/permit", Permits),
-        fingers=series("fingers/state", FingerStates),
-        truth=series("truth/state", Truth),
+        drive=arrays.get("drive/state"),
+        commands=arrays.get("drive/command"),
+        permits=arrays.get("drive/permit"),
+        fingers=arrays.get("fingers/state"),
+        truth=arrays.get("truth/state"),
         safety=series("safety/state", SafetyStates, ("cause", "detail")),
-        session=series(
-            "session/state", SessionStates, ("session_id", "folder", "programme", "detail")
-        ),
-        breathing=series("breathing", Breathing),
+        session=session,
+        breathing=arrays.get("breathing"),
         contours=contours,
         stiffness=maps,
         pressures=results("pressure", _pressure),
@@ -361,6 +138,26 @@ def _assemble(
     )
 
 
+def _before_and_after(
+    found: tuple[Any, ...], session: SessionStates | None, start: float
+) -> tuple[Any, ...]:
+    """Return the last result before treatment and the last one of the second scan.
+
+    Results older than the session belong to an earlier one. Without phases to tell them apart
+    every result is returned, in order.
+    """
+    found = tuple(f for f in found if f.t >= start - 1e-6)
+    if session is None or len(found) < 2:
+        return found
+    treating = session.t[session.phase == PHASES.index("TREAT")]
+    again = session.t[session.phase == PHASES.index("RESCAN")]
+    if not treating.size:
+        return found[-1:]
+    first = [f for f in found if f.t <= treating[0]]
+    second = [f for f in found if again.size and f.t > again[0]]
+    return tuple(first[-1:] + second[-1:])
+
+
 def _prefix(topics: list[str], bag: Path) -> str:
     """Return the namespace, with its last slash, that the mat's topics share."""
     for known in ("drive/state", "session/state"):
@@ -368,6 +165,13 @@ def _prefix(topics: list[str], bag: Path) -> str:
             if topic.endswith(f"/{known}"):
                 return topic.removesuffix(known)
     raise RecordError(bag, "holds neither drive/state nor session/state: not a recorded session")
+
+
+def _stack(path: Path, topic: str, columns: Columns) -> Any:
+    try:
+        return _STREAMS[topic](**columns.get())
+    except ValueError as error:
+        raise RecordError(path, f"{topic}: {error}") from error
 
 
 def _series(path: Path, topic: str, kind: Any, found: list[Any], texts: tuple[str, ...]) -> Any:
@@ -386,7 +190,7 @@ def _series(path: Path, topic: str, kind: Any, found: list[Any], texts: tuple[st
             values[name] = np.empty(0, dtype=object)
         if values[name].dtype == object:
             sizes = sorted({np.size(c) for c in column})
-            raise RecordError(path, f"{topic}.{name} changes its length: {sizes}")
+            raise RecordError(path, f"{topic}: {name} changes its length: {sizes}")
     return kind(**values)
 
 
@@ -491,16 +295,19 @@ def _json(text: str) -> Any:
         return {"text": text}
 
 
+_STREAMS: dict[str, Any] = {
+    "drive/state": DriveStates,
+    "drive/command": DriveCommands,
+    "drive/permit": Permits,
+    "fingers/state": FingerStates,
+    "truth/state": Truth,
+    "breathing": Breathing,
+}
 _READ = frozenset(
     {
-        "drive/state",
-        "drive/command",
-        "drive/permit",
-        "fingers/state",
-        "truth/state",
+        *_STREAMS,
         "safety/state",
         "session/state",
-        "breathing",
         "contour",
         "stiffness",
         "pressure",
