@@ -53,6 +53,7 @@ class Sample:
     temperature: Array
     status: NDArray[np.int64]
     stage: int
+    stage_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _heartbeat(v: View) -> str | None:
 
 def _drive_released(v: View) -> str | None:
     if v.granted and v.was_running and v.now.stage != Stage.RUNNING:
-        return "the drive stage released the fingers by itself"
+        return f"the drive stage released the fingers by itself: {v.now.stage_reason}"
     return None
 
 

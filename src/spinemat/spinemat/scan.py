@@ -29,6 +29,7 @@ SETTLE_TIME = 0.8  # s after a change of force
 SLOW, FAST = 0.005, 0.03  # m/s, approach to unknown and to known tissue
 GROUP_SPACING = 5  # rows between pairs that probe together: 230 mm
 PRECONDITION_RATE, PRECONDITION_CYCLES = 1.0, 2  # Hz
+PRECONDITION_SHARE = 0.9  # of the interval's end: the tissue's stiffness is not known yet
 RAMP_RATE = 0.15  # Hz: 5 s of loading
 MARGIN = 0.4  # N per pair beyond the interval, so that its end is reached
 GAP = 0.3  # s between presses: time for goals to travel, so that runs repeat exactly
@@ -182,6 +183,7 @@ class SpineScan:
         fingers = np.array([2 * r + side for r in rows for side in (0, 1)], dtype=np.int64)
         k = fingers.size
         top = np.array([0.5 * (INTERVAL[self._regions[f]][1] + MARGIN) for f in fingers])
+        top *= 1.0 if ramp else PRECONDITION_SHARE
         preload = np.full(k, 0.5 * PRELOAD)
         rate = RAMP_RATE if ramp else PRECONDITION_RATE
         return PressGoal(

@@ -116,6 +116,7 @@ class SafetySupervisor(Node):
             temperature=floats(msg.temperature),
             status=np.array(msg.status, dtype=np.int64),
             stage=msg.stage,
+            stage_reason=msg.stage_reason,
         )
         decision = self._supervisor.on_state(sample, self._heard)
         if msg.cycle % 2 == 0 or not decision.granted:

@@ -1,0 +1,7 @@
+"""`python -m spinemat_bringup`: the command line."""
+
+import sys
+
+from spinemat_bringup.cli import main
+
+sys.exit(main())

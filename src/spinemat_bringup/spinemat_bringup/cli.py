@@ -1,0 +1,442 @@
+"""The command line: `spinemat demo`, `up`, `session run`, `stop`, `reset`, `status`, `scan` …"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from spinemat_bringup.outcome import Outcome, software_version
+
+NAMESPACE = "/mat"
+PHASES = ("idle", "intake", "on the mat", "scan", "plan", "treat", "paused", "scan again",
+          "report", "aborted")
+SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
+
+console = Console()
+
+json_option = click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write figures and checks to this file.",
+)
+namespace_option = click.option(
+    "--namespace", default=NAMESPACE, show_default=True, help="Namespace of the mat."
+)
+mat_option = click.option(
+    "--mat", "mat_config", type=click.Path(path_type=Path),
+    help="Description of the mat; default: the installed config/mat.yaml.",
+)
+person_option = click.option(
+    "--person", "person_row", type=int, metavar="ROW",
+    help="Row of the body survey to lie on the simulated mat (0 to 4853).",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True,
+    help="Seed of the virtual person, the sensors and the drives.",
+)
+out_option = click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sessions"),
+    show_default=True, help="Folder in which each session gets one.",
+)
+
+
+class Interrupt:
+    """Ctrl-C asks to end safely; a third one gives up waiting."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Interrupt:
+        """Take over SIGINT and SIGTERM."""
+        self._before = {s: signal.signal(s, self._on) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 1:
+            console.print("\nStopping: the fingers release and retract …")
+        elif self.count > 2:
+            raise KeyboardInterrupt
+
+    def wanted(self) -> bool:
+        """Whether nobody has asked to end."""
+        return self.count == 0
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors that people can act on into one clear line."""
+    from spinemat.errors import InvalidInput
+
+    from spinemat_bringup.client import NoAnswer
+    from spinemat_bringup.demo import NodeDied
+
+    try:
+        yield
+    except InvalidInput as error:
+        raise click.ClickException(str(error)) from error
+    except (NoAnswer, NodeDied) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def session_bar() -> Iterator[Callable[[Any], None]]:
+    """Show a session's progress: phase, bar, time left."""
+    columns = (
+        TextColumn("{task.fields[phase]:<11}"), BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[left]}"),
+        TextColumn("[dim]{task.fields[detail]}"),
+    )
+    interactive = console.is_terminal
+    with Progress(*columns, console=console, disable=not interactive) as bar:
+        task = bar.add_task("session", total=1.0, phase="", left="", detail="")
+        said = ""
+
+        def show(state: Any) -> None:
+            nonlocal said
+            phase = PHASES[state.phase]
+            left = f"{state.time_left / 60:.0f}:{state.time_left % 60:02.0f} left"
+            bar.update(task, completed=state.progress, phase=phase, left=left,
+                       detail=state.detail)
+            line = f"{phase}{': ' if state.detail else ''}{state.detail}"
+            if not interactive and line != said:
+                said = line
+                console.print(f"{100 * state.progress:3.0f} %  {line}")
+
+        yield show
+
+
+def finish(outcome: Outcome, json_file: Path | None, interrupted: bool = False) -> None:
+    """Show and write the outcome, and exit: 0 only if all checks pass."""
+    outcome.show(console)
+    outcome.write(json_file)
+    if interrupted:
+        sys.exit(130)
+    sys.exit(0 if outcome.passed else 1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+@click.version_option(software_version(), prog_name="spinemat")
+def main() -> None:
+    """SpineMat: an open ROS 2 stack for a robotic spinal-therapy mat."""
+
+
+@main.command()
+@person_option
+@seed_option
+@mat_option
+@out_option
+@json_option
+@click.option("--programme", default="demo", show_default=True, help="Programme to run.")
+@click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
+def demo(
+    person_row: int | None, seed: int, mat_config: Path | None, out: Path,
+    json_file: Path | None, programme: str, real_time: bool,
+) -> None:
+    """Run a whole session on the simulated mat and open up what it found.
+
+    Starts all nodes as processes of their own, scans, treats and re-measures a virtual person
+    with a real person's measures, and writes a record and a report.
+    """
+    from spinemat_bringup.demo import DemoOptions, run_demo
+
+    options = DemoOptions(person_row, seed, programme, mat_config, out, real_time)
+    with plain_errors(), Interrupt() as interrupt:
+        with session_bar() as show:
+            outcome = run_demo(options, console, show, interrupt.wanted)
+    d = outcome.details
+    if not d["completed"]:
+        console.print(f"[bold]The session did not complete:[/] {d['message']}")
+    if "picture_missing" in d:
+        console.print(f"[dim]No picture in the report: {d['picture_missing']}[/]")
+    if d["report"]:
+        console.print(f"Record: {d['folder']}\nReport: {d['report']}", soft_wrap=True)
+    finish(outcome, json_file, not interrupt.wanted())
+
+
+@main.command()
+@click.option("--sim", type=click.Choice(("mujoco", "none")), default="mujoco",
+              show_default=True, help="Which drive stage to start.")
+@click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
+@person_option
+@seed_option
+@mat_option
+@out_option
+@namespace_option
+def up(
+    sim: str, real_time: bool, person_row: int | None, seed: int, mat_config: Path | None,
+    out: Path, namespace: str,
+) -> None:
+    """Start the graph and keep it running until Ctrl-C."""
+    from spinemat.layout import load_layout
+    from spinemat_sim.person import DEFAULT_ROW, person_from_row
+
+    from spinemat_bringup.client import MatClient
+    from spinemat_bringup.demo import watch_deaths
+    from spinemat_bringup.graph import GraphOptions, describe, share
+    from spinemat_bringup.processes import Processes
+
+    with plain_errors(), Interrupt() as interrupt:
+        mat = mat_config or share("config", "mat.yaml")
+        load_layout(mat)
+        person = person_from_row(DEFAULT_ROW if person_row is None else person_row, seed)
+        state_dir = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        state_dir = state_dir / "spinemat" / namespace.strip("/")
+        nodes = describe(
+            GraphOptions(mat.resolve(), sim, real_time, person_row, seed, out.resolve(),
+                         state_dir)
+        )
+        with Processes(nodes, namespace, state_dir / "log") as processes:
+            with MatClient(namespace) as client:
+                client.check = watch_deaths(processes)
+                client.bring_up(nodes)
+                console.print(f"{len(nodes)} nodes run under {namespace}; logs: {state_dir}/log")
+                if sim == "mujoco":
+                    console.print(
+                        f"On the mat: {person.sex}, {person.age} years, {person.stature:.2f} m,"
+                        f" {person.mass:.1f} kg. Ctrl-C ends."
+                    )
+                said = ""
+                while interrupt.wanted():
+                    client.spin(0.2)
+                    said = _say_changes(client, said)
+                _stop_quietly(client)
+    sys.exit(0)
+
+
+def _say_changes(client: Any, said: str) -> str:
+    words = ""
+    if client.safety is not None:
+        s = client.safety
+        words = SAFETY[s.state] + (f": {s.cause}: {s.detail}" if s.cause else "")
+        if s.state == 2:
+            words = SAFETY[1]  # moving is a kind of ready: not worth a line each time
+    if words and words != said:
+        console.print(f"safety: {words}")
+        return words
+    return said
+
+
+def _stop_quietly(client: Any) -> None:
+    """Ask for a stop if anything moves, before the nodes end."""
+    from spinemat_bringup.client import NoAnswer
+    from spinemat_bringup.demo import NodeDied
+
+    client.check = lambda: None
+    if client.safety is None or client.safety.state != 2:
+        return
+    try:
+        client.trigger("stop")
+        cycles = client.safety.cycle
+        client.wait(lambda: client.safety.cycle > cycles + 250, 5.0, "release")
+    except (NoAnswer, NodeDied) as error:
+        console.print(f"stop: {error}; the drive stage releases by itself")
+
+
+def _person_options(function: Any) -> Any:
+    for option in (
+        click.option("--mass", type=float, required=True, help="kg, 35 to 165."),
+        click.option("--stature", type=float, required=True, help="m, 1.50 to 1.98."),
+        click.option("--age", type=float, required=True, help="years, 18 to 100."),
+        click.option("--sex", type=click.Choice(("female", "male")), required=True),
+    ):
+        function = option(function)
+    return function
+
+
+@main.group()
+def session() -> None:
+    """Run and steer sessions on a running mat."""
+
+
+@session.command("run")
+@_person_options
+@click.option("--id", "person_id", default="anonymous", show_default=True, help="Synthetic id.")
+@click.option("--programme", default="daily", show_default=True)
+@namespace_option
+def session_run(
+    sex: str, age: float, stature: float, mass: float, person_id: str, programme: str,
+    namespace: str,
+) -> None:
+    """Run one session on a mat that is up; Ctrl-C releases and ends it."""
+    from spinemat_interfaces.action import RunSession
+
+    from spinemat_bringup.client import MatClient
+
+    goal = RunSession.Goal(
+        person_id=person_id, sex=sex, age=age, stature=stature, mass=mass, programme=programme
+    )
+    with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
+        with session_bar() as show:
+            result = client.run_session(goal, show, interrupt.wanted)
+        if result.success and result.folder:
+            client.wait_recorded(result.folder)
+    console.print(result.message or "completed", soft_wrap=True)
+    if result.folder:
+        console.print(f"Record: {result.folder}", soft_wrap=True)
+    if not interrupt.wanted():
+        sys.exit(130)
+    sys.exit(0 if result.success and result.stops == 0 else 1)
+
+
+@session.command("pause")
+@namespace_option
+def session_pause(namespace: str) -> None:
+    """Unload the fingers and wait."""
+    _simple("pause", namespace)
+
+
+@session.command("resume")
+@namespace_option
+def session_resume(namespace: str) -> None:
+    """Go on after a pause."""
+    _simple("resume", namespace)
+
+
+@session.command("adjust")
+@click.option("--strength", type=float, default=math.nan, help="Share of the start's, 0 to 1.")
+@click.option("--rate", type=float, default=math.nan, help="Hz, 0.2 up to the start's rate.")
+@namespace_option
+def session_adjust(strength: float, rate: float, namespace: str) -> None:
+    """Change strength or rate while a press runs, never above its start."""
+    from spinemat_bringup.client import MatClient
+
+    with plain_errors(), MatClient(namespace) as client:
+        _say(*client.adjust(strength, rate))
+
+
+def _simple(service: str, namespace: str) -> None:
+    from spinemat_bringup.client import MatClient
+
+    with plain_errors(), MatClient(namespace) as client:
+        _say(*client.trigger(service))
+
+
+def _say(done: bool, message: str) -> None:
+    console.print(message, soft_wrap=True)
+    sys.exit(0 if done else 1)
+
+
+@main.command()
+@namespace_option
+def stop(namespace: str) -> None:
+    """Stop: all fingers release and retract; latched until `reset`."""
+    _simple("stop", namespace)
+
+
+@main.command()
+@click.option("--who", required=True, help="Who decides.")
+@click.option("--reason", required=True, help="Why it is safe to go on.")
+@namespace_option
+def reset(who: str, reason: str, namespace: str) -> None:
+    """End a stop, once every cause is gone. Nothing moves by itself afterwards."""
+    from spinemat_bringup.client import MatClient
+
+    with plain_errors(), MatClient(namespace) as client:
+        _say(*client.reset(who, reason))
+
+
+@main.command()
+@namespace_option
+def status(namespace: str) -> None:
+    """Say how a running mat is; exit status 0 if it is ready or moving."""
+    from spinemat_bringup.client import MatClient
+
+    with plain_errors(), MatClient(namespace) as client:
+        client.wait(lambda: client.safety is not None, 5.0, f"safety_supervisor in {namespace}")
+        end = time.monotonic() + 2.0
+        while client.session is None and time.monotonic() < end:
+            client.spin(0.1)
+        s, c = client.safety, client.session
+        assert s is not None
+        console.print(f"safety:  {SAFETY[s.state]}" + (f": {s.cause}: {s.detail}" if s.cause
+                                                       else ""), soft_wrap=True)
+        for cause in s.later_causes:
+            console.print(f"         also {cause}", soft_wrap=True)
+        for missing in s.waiting_for:
+            console.print(f"         waiting for {missing}", soft_wrap=True)
+        if c is None:
+            console.print("session: session_orchestrator is silent")
+        else:
+            detail = f": {c.detail}" if c.detail else ""
+            console.print(f"session: {PHASES[c.phase]}{detail}", soft_wrap=True)
+        console.print(f"drive:   cycle {s.cycle}")
+    sys.exit(0 if s.state in (1, 2) else 1)
+
+
+@main.command()
+@_person_options
+@click.option("--contour-only", is_flag=True, help="Skip the stiffness probes.")
+@namespace_option
+def scan(
+    sex: str, age: float, stature: float, mass: float, contour_only: bool, namespace: str
+) -> None:
+    """Scan the person on a mat that is up and print what was felt."""
+    from spinemat_interfaces.action import ScanSpine
+
+    from spinemat_bringup.client import MatClient
+    from spinemat_bringup.tables import scan_tables
+
+    goal = ScanSpine.Goal(
+        sex=sex, age=age, stature=stature, mass=mass, stiffness=not contour_only
+    )
+    with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("scan", total=100.0)
+            result = client.scan(
+                goal, lambda f: bar.update(task, completed=f.percent, description=f.phase),
+                interrupt.wanted,
+            )
+    if not result.success:
+        console.print(result.message, soft_wrap=True)
+        sys.exit(1 if interrupt.wanted() else 130)
+    for table in scan_tables(result):
+        console.print(table)
+
+
+@main.group()
+def bench() -> None:
+    """Measure speed, as ratios against a baseline of the same run."""
+
+
+@bench.command("plant")
+@json_option
+def bench_plant(json_file: Path | None) -> None:
+    """One control cycle of the simulated mat against the bare physics steps in it."""
+    from spinemat_bringup.bench import plant
+
+    finish(plant(), json_file)
+
+
+@bench.command("control")
+@json_option
+def bench_control(json_file: Path | None) -> None:
+    """One control step for 26 fingers against one for 104."""
+    from spinemat_bringup.bench import control
+
+    finish(control(), json_file)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> None:
+    """Check style and types, and run the tests; arguments go to pytest."""
+    from spinemat_bringup.testing import run_tests
+
+    sys.exit(run_tests(arguments))

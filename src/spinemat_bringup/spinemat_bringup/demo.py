@@ -1,0 +1,215 @@
+"""`spinemat demo`: a whole session of a virtual person on the simulated mat, judged by the truth."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from spinemat.errors import InvalidInput
+from spinemat.layout import MatLayout, load_layout
+from spinemat.programme import load_programmes
+from spinemat_interfaces.action import RunSession
+from spinemat_interfaces.msg import SafetyState, SessionState
+from spinemat_recording.evaluation import evaluate
+from spinemat_recording.report import write_report
+from spinemat_recording.session_record import read_session
+from spinemat_sim.person import DEFAULT_ROW, Person, person_from_row
+
+from spinemat_bringup.client import MatClient
+from spinemat_bringup.graph import NAMESPACE, GraphOptions, NodeSpec, describe, share
+from spinemat_bringup.outcome import Outcome, software_version
+from spinemat_bringup.processes import Processes
+
+START_CYCLE = 1000  # first press at this drive cycle, so that runs with one seed are equal
+READY_WAIT = 120.0  # s of wall time for the nodes to come up
+
+# first figures to reach
+CONTOUR_LIMIT_MM = 3.0
+STIFFNESS_LIMIT_PCT = 20.0
+SETUP_LIMIT_S = 240.0
+SESSION_LIMIT_S = 240.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line asks for."""
+
+    person_row: int | None = None
+    seed: int = 0
+    programme: str = "demo"
+    mat_config: Path | None = None
+    out: Path = Path("sessions")
+    real_time: bool = False
+
+
+class NodeDied(RuntimeError):
+    """A node of the graph ended by itself; the message says which and its last words."""
+
+
+def private_domain() -> None:
+    """Use a DDS domain of our own unless the user chose one, so that no other mat is disturbed."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
+
+
+def watch_deaths(processes: Processes) -> Callable[[], None]:
+    """Return a check that raises when a node of the graph has ended."""
+
+    def check() -> None:
+        for name, words in processes.dead().items():
+            raise NodeDied(f"{name} ended: {words} (log: {processes.log_dir}/{name}.log)")
+
+    return check
+
+
+def run_demo(
+    options: DemoOptions,
+    console: Console,
+    progress: Callable[[SessionState], None],
+    wanted: Callable[[], bool],
+) -> Outcome:
+    """Start the graph, run one session, judge it and write its report.
+
+    Args:
+        options: what to run.
+        console: where to say what happens.
+        progress: called with every feedback of the session.
+        wanted: false once the user asks to end.
+
+    Raises:
+        InvalidInput: the mat, the person or the programme is not acceptable; nothing starts.
+        NodeDied, NoAnswer: the graph does not come up or breaks.
+    """
+    started = time.monotonic()
+    mat = options.mat_config or share("config", "mat.yaml")
+    layout = load_layout(mat)
+    programmes = load_programmes(share("config", "programmes.yaml"))
+    if options.programme not in programmes:
+        raise InvalidInput("programme", options.programme, ", ".join(programmes))
+    row = DEFAULT_ROW if options.person_row is None else options.person_row
+    person = person_from_row(row, options.seed)
+    private_domain()
+    out = options.out.resolve()
+    run_dir = out / f".run-{os.getpid()}"
+    nodes = describe(
+        GraphOptions(
+            mat_config=mat, real_time=options.real_time, person_row=row, seed=options.seed,
+            sessions_dir=out, state_dir=run_dir,
+        )
+    )
+    console.print(
+        f"Person: row {row} of the survey, {person.sex}, {person.age} years,"
+        f" {100 * person.stature:.0f} cm, {person.mass:.0f} kg. Starting {len(nodes)} nodes."
+    )
+    with Processes(nodes, NAMESPACE, run_dir / "log") as processes:
+        with MatClient(NAMESPACE) as client:
+            client.check = watch_deaths(processes)
+            client.bring_up(nodes, READY_WAIT)
+            client.wait_ready(READY_WAIT)
+            console.print("The mat is ready; the session begins.")
+            begun = time.monotonic()
+            result = client.run_session(_goal(person, row, options.programme), progress, wanted)
+            wall = time.monotonic() - begun
+            if result.folder:
+                client.wait_recorded(result.folder)
+    outcome = _judge(result, layout, nodes, wall)
+    outcome.details["person"] = _who(person, row, options.seed)
+    outcome.seconds = time.monotonic() - started
+    if result.folder:
+        folder = Path(result.folder)
+        (run_dir / "log").rename(folder / "log")
+        _clean(run_dir)
+        _report(outcome, folder, layout, person, row, options)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _clean(run_dir: Path) -> None:
+    for path in run_dir.iterdir():
+        path.unlink()
+    run_dir.rmdir()
+
+
+def _goal(person: Person, row: int, programme: str) -> RunSession.Goal:
+    return RunSession.Goal(
+        person_id=f"row{row}", sex=person.sex, age=float(person.age), stature=person.stature,
+        mass=person.mass, programme=programme, start_cycle=START_CYCLE,
+    )
+
+
+def _who(person: Person, row: int, seed: int) -> dict[str, Any]:
+    return {
+        "id": f"row{row}", "survey_row": row, "seed": seed, "sex": person.sex,
+        "age": person.age, "stature": person.stature, "mass": person.mass,
+    }
+
+
+def _judge(
+    result: RunSession.Result, layout: MatLayout, nodes: list[NodeSpec], wall: float
+) -> Outcome:
+    """Judge the session from its record; the nodes are asked only whether it completed."""
+    outcome = Outcome("demo")
+    d = outcome.details
+    d |= {
+        "completed": bool(result.success),
+        "message": result.message,
+        "session_id": result.session_id,
+        "folder": result.folder,
+        "wall_seconds": wall,
+        "setup_seconds": float(os.environ.get("SPINEMAT_SETUP_SECONDS", "nan")),
+        "nodes": [spec.name for spec in nodes],
+        "fingers": layout.n,
+        "report": "",
+    }
+    if result.folder:
+        d |= evaluate(read_session(Path(result.folder)), layout)
+    d["real_time_factor"] = d.get("sim_seconds", float("nan")) / wall if wall > 0.0 else 0.0
+    outcome.check("completed", d["completed"], "==", True)
+    outcome.check("stops", d.get("stops"), "==", 0)
+    outcome.check("contour_rmse_mm", d.get("contour_rmse_mm"), "<=", CONTOUR_LIMIT_MM)
+    outcome.check("stiffness_error_pct", d.get("stiffness_error_pct"), "<=", STIFFNESS_LIMIT_PCT)
+    outcome.check(
+        "peak_tissue_force_n", d.get("peak_tissue_force_n"), "<=", d.get("force_limit_n", 0.0)
+    )
+    outcome.check("static_holds", d.get("static_holds"), "==", 0)
+    outcome.check("sim_seconds", d.get("sim_seconds"), "<=", SESSION_LIMIT_S)
+    outcome.check("real_time_factor", d["real_time_factor"], ">=", 1.0)
+    outcome.check("setup_seconds", d["setup_seconds"], "<=", SETUP_LIMIT_S)
+    return outcome
+
+
+def _report(
+    outcome: Outcome, folder: Path, layout: MatLayout, person: Person, row: int,
+    options: DemoOptions,
+) -> None:
+    from spinemat_bringup.pictures import load_profile, picture
+
+    extra: dict[str, Any] = {
+        "checks": outcome.as_dict()["checks"],
+        "version": software_version(),
+        "simulated": True,
+    }
+    profile = load_profile(layout, person)
+    extra["pressure"] = profile
+    outcome.details["load_correlation"] = profile["correlation"]
+    image, why = picture(layout, person, folder / "mat.png")
+    if image is not None:
+        extra["picture"] = image
+    else:
+        outcome.details["picture_missing"] = why
+    who = _who(person, row, options.seed)
+    outcome.details["report"] = str(write_report(folder, layout, who, extra))
+
+
+def stopped(state: SafetyState | None) -> str:
+    """Why the mat is stopped, for people; empty when it is not."""
+    if state is None or state.state != SafetyState.STOPPED:
+        return ""
+    return f"STOPPED: {state.cause}: {state.detail}"

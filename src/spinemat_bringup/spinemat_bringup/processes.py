@@ -1,0 +1,105 @@
+"""Starting, watching and ending the processes of a graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_prefix
+
+from spinemat_bringup.graph import NodeSpec
+
+END_WAIT = 8.0  # s for a process to end after SIGINT
+
+
+def command(spec: NodeSpec, namespace: str) -> list[str]:
+    """Return the command that starts a node, as `ros2 run` would."""
+    program = Path(get_package_prefix(spec.package), "lib", spec.package, spec.executable)
+    line = [str(program), "--ros-args", "-r", f"__ns:={namespace}", "-r", f"__node:={spec.name}"]
+    for key, value in spec.parameters.items():
+        line += ["-p", f"{key}:={_yaml(value)}"]
+    return line
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value)  # JSON is YAML: strings stay strings, lists stay lists
+
+
+class Processes:
+    """The processes of one graph, each with a log file.
+
+    A context manager: they are ended when it is left, whatever happened. They run in sessions of
+    their own, so Ctrl-C in the terminal reaches only the command line, which then stops the mat
+    before it ends them.
+    """
+
+    def __init__(self, nodes: Sequence[NodeSpec], namespace: str, log_dir: Path) -> None:
+        self._nodes = nodes
+        self._namespace = namespace
+        self.log_dir = log_dir
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Processes:
+        """Start all nodes in order."""
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {"ROS_LOG_DIR": str(self.log_dir), "PYTHONUNBUFFERED": "1",
+                                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            for spec in self._nodes:
+                with (self.log_dir / f"{spec.name}.log").open("wb") as log:
+                    self._running[spec.name] = subprocess.Popen(
+                        command(spec, self._namespace),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        start_new_session=True,
+                    )
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all nodes."""
+        self.end()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of each node."""
+        return {name: process.pid for name, process in self._running.items()}
+
+    def dead(self) -> dict[str, str]:
+        """Return the nodes that have ended and the last line each of them said."""
+        return {
+            name: self.last_words(name)
+            for name, process in self._running.items()
+            if process.poll() is not None
+        }
+
+    def last_words(self, name: str) -> str:
+        """Return the last line that a node wrote."""
+        text = (self.log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        status = self._running[name].poll()
+        return lines[-1] if lines else f"ended with status {status} and said nothing"
+
+    def end(self) -> None:
+        """Ask all nodes to end, the simulator last; kill what does not listen."""
+        order = sorted(self._running.items(), key=lambda item: item[0] == "mat_simulator")
+        for _, process in order:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + END_WAIT
+        for _, process in order:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

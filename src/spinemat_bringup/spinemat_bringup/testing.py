@@ -1,0 +1,41 @@
+"""`spinemat test`: style, types and tests of the repository the command line was built from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+CHECKS = (
+    ("style", ["ruff", "check", "."]),
+    ("format", ["ruff", "format", "--check", "."]),
+    ("types", ["mypy"]),
+)
+
+
+def repository() -> Path:
+    """Return the root of the repository.
+
+    Raises:
+        SystemExit: this is an installation without the repository.
+    """
+    for folder in (Path.cwd(), *Path(__file__).resolve().parents):
+        if (folder / "requirements.lock").is_file() and (folder / "tests").is_dir():
+            return folder
+    sys.exit("spinemat test: run it inside the repository")
+
+
+def run_tests(arguments: Sequence[str]) -> int:
+    """Run all checks, then pytest; with arguments only pytest. Return the exit status."""
+    root = repository()
+    failed = 0
+    for name, command in () if arguments else CHECKS:
+        started = time.monotonic()
+        status = subprocess.run([sys.executable, "-m", *command], cwd=root).returncode
+        failed += status != 0
+        verdict = "ok" if status == 0 else "FAILED"
+        print(f"{name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
+    status = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root).returncode
+    return status or int(failed > 0)

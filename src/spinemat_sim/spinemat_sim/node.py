@@ -1,0 +1,274 @@
+"""Node mat_simulator: a drive stage whose fingers press on a virtual person.
+
+In lock-step it publishes a drive state, moves the physics on with the orders it already has (one
+cycle of latency, as real drives have), and waits for the answers to that state, so that the whole
+graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
+come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be observed. In real-time
+mode it paces itself and counts late answers.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.experimental import EventsExecutor
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from spinemat.anatomy import TRUNK
+from spinemat.drive import DriveStage, MotorOrder
+from spinemat_interfaces.msg import (
+    Contour,
+    DriveCommand,
+    DrivePermit,
+    DriveState,
+    HandControl,
+    LevelStiffness,
+    PlantTruth,
+    Pressure,
+    StiffnessMap,
+)
+from spinemat_ros.codec import doubles, uint16s
+from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
+from spinemat_ros.spin import Stopper, run
+from std_srvs.srv import SetBool
+
+from spinemat_sim.person import DEFAULT_ROW, person_from_row
+from spinemat_sim.plant import Imperfections, Plant
+from spinemat_sim.urdf import expand_urdf
+
+HAND_CYCLES = 5  # hand control and clock at 50 Hz
+
+
+class MatSimulator(Node):
+    """Drive stage, plant, virtual hand and ground truth."""
+
+    def __init__(self) -> None:
+        super().__init__("mat_simulator")
+        self._layout = declare_layout(self)
+        urdf = declare(self, "urdf", "", "path of mat.urdf.xacro")
+        row = declare(self, "person_row", DEFAULT_ROW, "row of the torso survey", (0, 4853))
+        seed = declare(self, "seed", 0, "seed of person, sensors and drives", (0, 2**31 - 1))
+        ideal = declare(self, "ideal_sensors", False, "true: no sensor or drive imperfections")
+        truth = declare(self, "stiffness_truth", True, "measure the true stiffness at the start")
+        self.real_time = declare(self, "real_time", False, "true: pace by the wall clock")
+        self._start_wait = declare(
+            self, "start_wait", 60.0, "s to wait for the first answers in lock-step", (0.0, 600.0)
+        )
+        self._answer_wait = declare(
+            self, "answer_wait", 0.2, "s of wall time to wait for an answer in lock-step",
+            (0.01, 10.0),
+        )
+        config = self.get_parameter("mat_config").value
+        self._person = person_from_row(row, seed)
+        self._plant = Plant(
+            self._layout,
+            self._person,
+            expand_urdf(Path(urdf), Path(config)),
+            seed=seed,
+            imperfections=Imperfections.none() if ideal else Imperfections(),
+        )
+        self._stage = DriveStage(self._layout)
+        self._boot = uuid.uuid4().hex
+        self._period = round(self._layout.cycle * 1e9)
+        self._cycle = 0
+        self._late = 0
+        self._hand_held = True
+        self._hand_sequence = 0
+        self._refused = ""
+        self._states = publisher(self, "drive/state")
+        self._truths = publisher(self, "truth/state")
+        self._clocks = publisher(self, "clock")
+        self._hands = publisher(self, "hand_control")
+        self._loads = publisher(self, "truth/pressure")
+        self._contours = publisher(self, "truth/contour")
+        self._maps = publisher(self, "truth/stiffness")
+        subscription(self, "drive/command", self._on_command)
+        subscription(self, "drive/permit", self._on_permit)
+        self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
+        self._tell_contour()
+        if truth:
+            self._tell_stiffness()
+
+    @property
+    def _now(self) -> int:
+        return self._cycle * self._period
+
+    def _on_command(self, msg: DriveCommand) -> None:
+        self._note(self._stage.command(msg.cycle, msg.velocity, msg.force_ceiling))
+
+    def _on_permit(self, msg: DrivePermit) -> None:
+        self._note(self._stage.permit(msg.cycle, msg.granted, msg.category, msg.boot_id))
+
+    def _note(self, refusal: str | None) -> None:
+        if refusal and refusal.split(":")[0] != self._refused:
+            self._refused = refusal.split(":")[0]
+            self.get_logger().warning(f"refused {refusal} (said once)")
+
+    def _on_hold(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._hand_held = request.data
+        response.success = True
+        response.message = f"the virtual person {'holds' if request.data else 'let go of'} it"
+        return response
+
+    def turn(self, executor: EventsExecutor, stopper: Stopper) -> None:
+        """Run cycles until the stopper is true."""
+        lock = not self.real_time
+        if lock:
+            self._wait_for_start(executor, stopper)
+        deadline = time.monotonic()
+        while not stopper and rclpy.ok():
+            self._cycle += 1
+            self._publish()
+            self._stage.hand(self._hand_held)
+            self._advance(self._stage.step(self._cycle, self._measured))
+            if lock:
+                lock = self._wait_for_answers(executor, time.monotonic() + self._answer_wait)
+                deadline = time.monotonic()
+            else:
+                deadline = max(deadline + self._layout.cycle, time.monotonic() - 0.1)
+                self._spin_until(executor, deadline)
+                answered = self._answered()
+                self._late += not answered
+                lock = answered and not self.real_time
+
+    def _wait_for_start(self, executor: EventsExecutor, stopper: Stopper) -> None:
+        """Repeat the first state until controller and supervisor both answer."""
+        end = time.monotonic() + self._start_wait
+        self._cycle = 2
+        while not stopper and time.monotonic() < end:
+            self._publish()
+            self._stage.step(self._cycle, self._measured)
+            if self._wait_for_answers(executor, time.monotonic() + self._answer_wait):
+                break
+        self._late = 0
+
+    def _answered(self) -> bool:
+        command, permit = self._stage.answered
+        return command >= self._cycle and permit >= self._cycle - self._cycle % 2
+
+    def _wait_for_answers(self, executor: EventsExecutor, end: float) -> bool:
+        while not self._answered():
+            left = end - time.monotonic()
+            if left <= 0.0 or not rclpy.ok():
+                self._late += 1
+                return False
+            executor.spin_once(timeout_sec=left)
+        return True
+
+    def _spin_until(self, executor: EventsExecutor, end: float) -> None:
+        while (left := end - time.monotonic()) > 0.0:
+            executor.spin_once(timeout_sec=left)
+
+    def _publish(self) -> None:
+        plant, head = self._plant, header(self, self._now)
+        m = plant.measure()
+        self._measured = m.position
+        self._states.publish(
+            DriveState(
+                header=head,
+                cycle=self._cycle,
+                boot_id=self._boot,
+                period=self._layout.cycle,
+                position=doubles(m.position),
+                velocity=doubles(m.velocity),
+                force=doubles(m.force),
+                current=doubles(m.current),
+                temperature=doubles(m.temperature),
+                status=uint16s(m.status),
+                stage=int(self._stage.stage),
+                stage_reason=self._stage.reason,
+            )
+        )
+        if self._cycle % HAND_CYCLES == 0:
+            self._hand_sequence += 1
+            self._hands.publish(
+                HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
+            )
+            self._clocks.publish(Clock(clock=head.stamp))
+        if self._cycle % 250 == 0:
+            self._tell_load()
+
+    def _advance(self, order: MotorOrder) -> None:
+        self._plant.step(order.velocity, order.low, order.high)
+        truth = self._plant.truth()
+        self._truths.publish(
+            PlantTruth(
+                header=header(self, self._now),
+                cycle=self._cycle,
+                force=doubles(truth.force),
+                position=doubles(truth.position),
+                indentation=doubles(truth.indentation),
+                peak_force=doubles(truth.peak_force),
+                padding=float(truth.padding),
+                breath=float(truth.breath),
+                hand_held=self._hand_held,
+                late_cycles=self._late,
+            )
+        )
+
+    def _tell_load(self) -> None:
+        x, padding, fingers = self._plant.load_along_back()
+        self._loads.publish(
+            Pressure(
+                header=header(self, self._now),
+                x=doubles(x),
+                padding=doubles(padding),
+                fingers=doubles(fingers),
+            )
+        )
+
+    def _tell_contour(self) -> None:
+        row_x = self._layout.row_x
+        x = np.arange(row_x[0], row_x[-1] + 1e-9, 0.005)
+        z = self._plant.contour(x)
+        self._contours.publish(
+            Contour(
+                header=header(self, 0),
+                x=doubles(x),
+                z=doubles(z),
+                z_std=doubles(np.zeros_like(x)),
+                row_x=doubles(row_x),
+                kyphosis=float(self._person.kyphosis),
+                lordosis=float(self._person.lordosis),
+                method="plant: unloaded skin on the midline at rest, end-expiration",
+            )
+        )
+        self._tell_load()
+
+    def _tell_stiffness(self) -> None:
+        from spinemat_sim.indenter import stiffness_truth
+
+        sides = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT,
+                 "right": LevelStiffness.RIGHT}
+        levels = [
+            LevelStiffness(
+                level=level, side=sides[side], x=float(self._person.level_x[level]),
+                value=float(value), standard_error=0.0, valid=True,
+            )
+            for (level, side), value in stiffness_truth(self._person, levels=TRUNK).items()
+        ]
+        self._maps.publish(
+            StiffnessMap(
+                header=header(self, 0),
+                levels=levels,
+                method="plant: noise-free single-level indentation, two preconditioning cycles,"
+                " preload 5 N, 20-38 N per pair, quasi-static, breath held",
+            )
+        )
+
+
+def _loop(node: Node, executor: EventsExecutor, stopper: Stopper) -> None:
+    assert isinstance(node, MatSimulator)
+    node.turn(executor, stopper)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(MatSimulator, args, _loop)
+
+
