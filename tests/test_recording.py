@@ -25,7 +25,6 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader
 from spinemat.layout import MatLayout, load_layout
-from spinemat_interfaces.msg import DriveState, Event, SessionState
 from spinemat_recording.bag import Definitions, SessionFolder
 from spinemat_recording.evaluation import evaluate, stiffness_errors
 from spinemat_recording.node import bag_topic, message_texts
@@ -35,6 +34,8 @@ from spinemat_ros.codec import doubles, stamp, uint16s
 from spinemat_ros.spin import make_executor
 from spinemat_ros.topics import TOPICS
 from std_msgs.msg import Header
+
+from spinemat_interfaces.msg import DriveState, Event, SessionState
 
 LAYOUT = load_layout(Path(__file__).parents[1] / "config" / "mat.yaml")
 PATIENCE = 30.0  # s, never waited for unless something is broken

@@ -6,7 +6,7 @@ setup(
     name="spinemat_recording",
     version="0.1.0",
     packages=find_packages(include=["spinemat_recording", "spinemat_recording.*"]),
-    package_data={"spinemat_recording": ["py.typed", "templates/*"]},
+    package_data={"spinemat_recording": ["py.typed", "templates/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/spinemat_recording"]),
         ("share/spinemat_recording", ["package.xml"]),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rosbags.interfaces import (
     Connection,
@@ -33,9 +33,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BAG_VERSION = 9  # the metadata version that ROS 2 Jazzy writes
+BAG_VERSION: Literal[9] = 9  # the metadata version that ROS 2 Jazzy writes
 RESERVE = 256 * 1024  # bytes kept free for the bag's index when the disk runs full
-_CHECKSUM = {zstd.CompressionParameter.checksum_flag: 1}
+_CHECKSUM: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
 _FOREVER = QosTime(0, 0)
 
 

@@ -119,7 +119,8 @@ class _Walk:
         self.irregular = False  # holds sequences of texts or of messages
 
     def message(self, name: str, prefix: str) -> None:
-        for field, (node, detail) in self._store.fielddefs[name][1]:
+        fields: Any = self._store.fielddefs[name][1]
+        for field, (node, detail) in fields:
             path = f"{prefix}{field}"
             if node == Nodetype.NAME:
                 self.message(str(detail), f"{path}.")

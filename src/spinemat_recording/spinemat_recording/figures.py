@@ -25,7 +25,7 @@ BEFORE, AFTER, TRUTH, STOP, INK = "#2b6ca3", "#c65a11", "#444444", "#b00020", "#
 WIDTH = 9.0  # inches, the width of the report's column
 COLUMNS = 900  # of a heat map
 _ORDER = ("before", "after", "truth", "not valid")  # of a legend
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -363,7 +363,8 @@ def _binned(
     if empty.any() and not empty.all():
         last = np.maximum.accumulate(np.where(empty, 0, np.arange(n)))
         image = image[last]
-    return np.maximum(image, 0.0)
+    largest: NDArray[np.float64] = np.maximum(image, 0.0)
+    return largest
 
 
 def _ends(items: Sequence[Any]) -> list[Any]:

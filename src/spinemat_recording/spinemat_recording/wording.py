@@ -8,6 +8,8 @@ from typing import Any
 from spinemat_recording.change import NO_CHANGE, Change
 from spinemat_recording.record import SessionRecord
 
+CHANCE = 5.0  # %, the share of a contour that passes a 95 % limit without any change
+
 
 def summary(record: SessionRecord, content: dict[str, Any], judged: dict[str, Any]) -> str:
     """Say in plain words what was done and what was found."""
@@ -37,7 +39,7 @@ def summary(record: SessionRecord, content: dict[str, Any], judged: dict[str, An
     contour = content["contour"]
     if contour is not None and contour["change"] is not None:
         change = contour["change"]
-        if change["share"] == 0.0:
+        if change["share"] <= CHANCE:
             said.append("The contour of the back shows no measurable change.")
         else:
             said.append(
