@@ -6,7 +6,7 @@ setup(
     name="spinemat",
     version="0.1.0",
     packages=find_packages(include=["spinemat", "spinemat.*"]),
-    package_data={"spinemat": ["py.typed", "data/*.csv", "data/*.json", "data/*.md"]},
+    package_data={"spinemat": ["py.typed", "data/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/spinemat"]),
         ("share/spinemat", ["package.xml"]),

@@ -6,7 +6,7 @@ setup(
     name="spinemat_sim",
     version="0.1.0",
     packages=find_packages(include=["spinemat_sim", "spinemat_sim.*"]),
-    package_data={"spinemat_sim": ["py.typed"]},
+    package_data={"spinemat_sim": ["py.typed", "data/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/spinemat_sim"]),
         ("share/spinemat_sim", ["package.xml"]),
