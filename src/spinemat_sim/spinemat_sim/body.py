@@ -230,7 +230,7 @@ def add_person(spec: mujoco.MjSpec, trunk: Trunk) -> None:
 
 def _vertebra(parent: mujoco.MjsBody, trunk: Trunk, i: int, region: int, share: float) -> None:
     level, k = LEVELS[i], float(trunk.level_stiffness[i])
-    x = trunk.person.level_x[i] - trunk.region_x[region]
+    x = trunk.person.x[i] - trunk.region_x[region]
     mass = VERTEBRA_MASS * share
     body = _body(parent, level, x, 0.0, mass, mass * 0.06**2)
     joint = _slide(body, f"{level}_z", 2.0 * LEVEL_DAMPING * np.sqrt(k * mass))

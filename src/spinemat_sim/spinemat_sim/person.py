@@ -34,7 +34,6 @@ _HEIGHTS = np.array(
     + [33.2, 29.0, 28.5, 24.7, 24.2, 25.5, 24.2, 24.8, 23.1, 20.9, 19.1, 20.2]
     + [15.9, 17.3, 18.4, 14.7, 15.4, 17.0, 14.0]
 )
-_S1_BELOW_L5 = 10.0  # mm from the lower edge of L5 to the middle of S1 (engineering choice)
 
 # PA stiffness of a pair, N/mm, means over people: C2, C7 Snodgrass's cervical rig; T4, T7, T10
 # Edmondston 1999; L3 Latimer 1996 and Viner 1997, padded plinth; the rest interpolated.
@@ -74,8 +73,8 @@ class Person:
         c7_height, iliac_height, buttock_height, hip_height: standing heights, m.
         shoulder_breadth, chest_breadth, waist_breadth, hip_breadth: m.
         chest_depth, waist_depth, buttock_depth: m.
-        level_x: middle of each level along the mat, m.
-        s1_x: middle of S1 along the mat, m.
+        x: middle of each level along the mat, m.
+        s1_x: upper edge of the sacrum along the mat, m.
         y: the spine's position across the mat, m.
         kyphosis: angle between the skin's tangents at T1 and T12 lying, rad.
         lordosis: angle between the skin's tangents at T12 and S1 lying, rad.
@@ -89,7 +88,7 @@ class Person:
     row: int
     seed: int
     sex: str
-    age: float
+    age: int
     stature: float
     mass: float
     c7_height: float
@@ -103,7 +102,7 @@ class Person:
     chest_depth: float
     waist_depth: float
     buttock_depth: float
-    level_x: tuple[float, ...]
+    x: tuple[float, ...]
     s1_x: float
     y: float
     kyphosis: float
@@ -120,25 +119,30 @@ class Person:
         number("person.stature", self.stature, 1.2, 2.3, "m")
         number("person.breath_rate", self.breath_rate, 0.05, 1.0, "Hz")
         number("person.breath_excursion", self.breath_excursion, 0.0, 0.005, "m")
-        for field in ("level_x", "stiffness", "asymmetry"):
+        for field in ("x", "stiffness", "asymmetry"):
             values = getattr(self, field)
             if len(values) != len(LEVELS) or not np.all(np.isfinite(values)):
                 raise InvalidInput(f"person.{field}", values, f"{len(LEVELS)} finite numbers")
-        if np.any(np.diff(self.level_x) <= 0) or self.level_x[0] <= self.s1_x:
-            raise InvalidInput("person.level_x", self.level_x, "ascending, above s1_x")
+        if np.any(np.diff(self.x) <= 0) or self.x[0] <= self.s1_x:
+            raise InvalidInput("person.x", self.x, "ascending, above s1_x")
         if not 2000.0 <= min(self.stiffness) <= max(self.stiffness) <= 30000.0:
             raise InvalidInput("person.stiffness", self.stiffness, "2000 to 30000 N/m")
         if np.max(np.abs(self.asymmetry)) > 0.5:
             raise InvalidInput("person.asymmetry", self.asymmetry, "-0.5 to 0.5")
 
+    @property
+    def level_x(self) -> dict[str, float]:
+        """Middle of each level along the mat by its name, L5 first, m."""
+        return dict(zip(LEVELS, self.x, strict=True))
+
     def x_of(self, level: str) -> float:
-        """Middle of `level` (``C1`` … ``L5`` or ``S1``) along the mat, m.
+        """Middle of `level` (``C1`` … ``L5``; ``S1``: its upper edge) along the mat, m.
 
         Raises:
             InvalidInput: there is no such level.
         """
         choice("level", level, (*LEVELS, "S1"))
-        return self.s1_x if level == "S1" else self.level_x[LEVELS.index(level)]
+        return self.s1_x if level == "S1" else self.x[LEVELS.index(level)]
 
     def stiffness_of(self, level: str) -> float:
         """Target PA stiffness of a pair on `level`, N/m.
@@ -200,7 +204,7 @@ def person_from_row(row: int = DEFAULT_ROW, seed: int = 0) -> Person:
         row=int(row),
         seed=int(seed),
         sex=sex,
-        age=float(data["age_years"]),
+        age=int(data["age_years"]),
         stature=mm["stature"],
         mass=0.1 * float(data["weight_hg"]),
         c7_height=mm["cervicaleheight"],
@@ -214,7 +218,7 @@ def person_from_row(row: int = DEFAULT_ROW, seed: int = 0) -> Person:
         chest_depth=mm["chestdepth"],
         waist_depth=mm["waistdepth"],
         buttock_depth=mm["buttockdepth"],
-        level_x=tuple(map(float, level_x)),
+        x=tuple(map(float, level_x)),
         s1_x=float(s1_x),
         y=float(y),
         kyphosis=kyphosis,
@@ -233,7 +237,7 @@ def _level_positions(c7_to_l4: float, s1_x: float) -> NDArray[np.float64]:
     top = np.cumsum(_HEIGHTS)
     middle = top - 0.5 * _HEIGHTS
     scale = c7_to_l4 / (middle[LEVELS.index("C7")] - middle[LEVELS.index("L4")])
-    return s1_x + scale * (middle + _S1_BELOW_L5)
+    return s1_x + scale * middle
 
 
 def _mean_stiffness(level_x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -118,6 +118,7 @@ class Plant:
         urdf: the mat's description as text (`urdf.expand_urdf`) for the same layout.
         seed: of the sensors' noise; the same seed gives bit-identical results.
         imperfections: of sensors and drives.
+        trunk: springs of the same person from `build_trunk`, to save calibrating them again.
 
     Raises:
         InvalidInput: the URDF does not fit the layout, or the seed is not a natural number.
@@ -130,12 +131,13 @@ class Plant:
         urdf: str,
         seed: int = 0,
         imperfections: Imperfections | None = None,
+        trunk: Trunk | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InvalidInput("plant seed", seed, "a whole number, 0 or larger")
         self.layout, self.person = layout, person
         self.imperfections = Imperfections() if imperfections is None else imperfections
-        self.trunk: Trunk = build_trunk(person)
+        self.trunk = build_trunk(person) if trunk is None else trunk
         self.body: Body = build_body(self.trunk, layout, urdf)
         self.model = self.body.model
         self.data = mujoco.MjData(self.model)
@@ -238,6 +240,16 @@ class Plant:
             z, shape of x, m.
         """
         return self.trunk.skin_height(np.asarray(x, dtype=float))
+
+    @property
+    def force(self) -> Array:
+        """Tissue force on each tip now, shape (n,), N."""
+        return self._force
+
+    @property
+    def position(self) -> Array:
+        """Height of each tip now, shape (n,), m."""
+        return self._position
 
     def load_along_back(self) -> tuple[Array, Array, Array]:
         """Load carried along the mat, now.

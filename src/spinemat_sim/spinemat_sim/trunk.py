@@ -139,7 +139,7 @@ class Trunk:
             side: -1 left, +1 right.
         """
         p = self.person
-        at = np.concatenate([[p.s1_x - 0.02, p.s1_x], p.level_x])
+        at = np.concatenate([[p.s1_x - 0.02, p.s1_x], p.x])
         sacrum = SACRUM_RATIO * p.stiffness[0]
         pair = np.interp(x, at, [sacrum, sacrum, *p.stiffness])
         share = np.interp(x, at, [SACRUM_SHARE, SACRUM_SHARE, *[TISSUE_SHARE] * N_LEVELS])
@@ -209,7 +209,7 @@ def build_trunk(person: Person) -> Trunk:
         person=person,
         region_x=middle,
         region_mass=mass,
-        node_x=np.concatenate([below, person.level_x, above]),
+        node_x=np.concatenate([below, person.x, above]),
         node_region=np.concatenate([pelvis, level_region, head]),
         node_level=np.concatenate([np.full(4, -1), np.arange(N_LEVELS), np.full(3, -1)]),
         stations=stations,
@@ -223,7 +223,7 @@ def build_trunk(person: Person) -> Trunk:
 
 def _joints(trunk: Trunk, level_region: NDArray[np.int64]) -> Springs:
     rows, stiffness = [], []
-    x = np.array([trunk.person.s1_x, *trunk.person.level_x])
+    x = np.array([trunk.person.s1_x, *trunk.person.x])
     region = np.array([3, *level_region])
     k = [trunk.person.stiffness[0], *trunk.person.stiffness]
     for i in range(N_LEVELS):  # S1-L5, L5-L4 … C2-C1
@@ -285,7 +285,7 @@ def pair_compliance(trunk: Trunk, level: int) -> tuple[float, Array]:
     Returns:
         The compliance and its derivatives by the 24 level stiffnesses, m/N per N/m.
     """
-    x = trunk.person.level_x[level]
+    x = trunk.person.x[level]
     low, high = fit_interval(trunk.person, x)
     row = trunk.skin_row(x, trunk.person.y)
     solve = solve_rest(trunk)

@@ -7,6 +7,7 @@ from pathlib import Path
 import xacro
 
 from spinemat.errors import InvalidInput
+from spinemat.layout import MatLayout
 
 
 def expand_urdf(xacro_path: str | Path, config_path: str | Path, prefix: str = "") -> str:
@@ -31,3 +32,19 @@ def expand_urdf(xacro_path: str | Path, config_path: str | Path, prefix: str = "
         return str(xacro.process_file(str(xacro_path), mappings=mappings).toxml())
     except (xacro.XacroException, KeyError, TypeError, ValueError) as error:
         raise InvalidInput("mat description", str(xacro_path), f"one that expands: {error}") from error
+
+
+def plain_urdf(layout: MatLayout) -> str:
+    """URDF of a mat's fingers only, without shapes, for models that are never looked at."""
+    f = layout.finger
+    parts = ['<robot name="plain"><link name="mat"/>']
+    for name, joint, x, y in zip(layout.names, layout.joint_names, layout.x, layout.y, strict=True):
+        parts.append(
+            f'<link name="{name}"><inertial><mass value="{f.mass}"/><inertia ixx="1e-3" iyy="1e-3"'
+            f' izz="1e-3" ixy="0" ixz="0" iyz="0"/></inertial></link>'
+            f'<joint name="{joint}" type="prismatic"><parent link="mat"/><child link="{name}"/>'
+            f'<origin xyz="{x} {y} 0"/><axis xyz="0 0 1"/><limit lower="{f.stroke[0]}"'
+            f' upper="{f.stroke[1]}" effort="{f.max_force}" velocity="{f.max_speed}"/>'
+            f'<dynamics damping="15"/></joint>'
+        )
+    return "".join([*parts, "</robot>"])
