@@ -1,10 +1,11 @@
 """The person and the mat as one MuJoCo model.
 
 The mat comes from its URDF. The person is `trunk.Trunk`: region bodies with z slide and pitch,
-vertebrae with z slide, roll and a Maxwell branch, and springs as fixed tendons. There are no
-contacts and no joint limits, hence no constraint solver: a spring that may only press is a tendon
-whose dead band ends on one side. Weight acts as a constant force on the regions (gravity is off),
-so the coordinates of the person are exactly zero at rest.
+vertebrae with z slide and roll, and springs as fixed tendons. There are no contacts and no joint
+limits, hence no constraint solver: a spring that may only press is a tendon whose dead band ends
+on one side. Weight acts as a constant force on the regions (gravity is off), so the coordinates of
+the person are exactly zero at rest. Drives (`drives.py`) and the tissue's creep (`Creep`) act as
+applied forces.
 
 Numbers without a source are engineering choices.
 """
@@ -22,14 +23,14 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_sim.drives import END_STOP
 from spinemat_sim.person import CERVICAL, LEVELS, THORACIC
-from spinemat_sim.trunk import GRAVITY, N_DOF, N_LEVELS, REGIONS, Trunk
+from spinemat_sim.trunk import GRAVITY, N_LEVELS, REGIONS, Trunk
 
 Array = NDArray[np.float64]
 
 TIME_STEP = 0.002  # s
 MAXWELL_RATIO, MAXWELL_TIME = 1.5, 0.3  # branch over level spring; s (loss factor about 0.2)
 REGION_DAMPING = 0.2  # of critical
-VERTEBRA_MASS, MAXWELL_MASS = 0.3, 0.1  # share of the region's mass, over all its vertebrae
+VERTEBRA_MASS = 0.3  # share of the region's mass, over all its vertebrae
 LEVEL_DAMPING = 0.1  # of critical
 ROLL_TIME = 0.05  # s, damping over stiffness
 FREE = -1e3  # m, a dead band without lower end
@@ -49,6 +50,7 @@ class Body:
         model: MuJoCo model; dead bands in it are changed while it runs.
         finger_q: index of each finger in qpos and qvel, shape (n,).
         body_q: index of each coordinate of `trunk.Trunk` in qpos and qvel, shape (N_DOF,).
+        level_q: index of the 24 vertebrae's z among them.
         tip_rows: tip travel minus skin travel as a linear form of qpos, shape (n, nq).
         station_rows: the negative height of each padding station, shape (32, nq).
         skin: dead band of each tip: height of the skin at rest, shape (n,), m.
@@ -60,6 +62,7 @@ class Body:
     model: mujoco.MjModel
     finger_q: NDArray[np.int64]
     body_q: NDArray[np.int64]
+    level_q: NDArray[np.int64]
     tip_rows: Array
     station_rows: Array
     skin: Array
@@ -75,6 +78,26 @@ class Body:
         """Force of the tissue at an indentation >= 0, shape (n,), N."""
         beyond = np.maximum(indentation - self.corner, 0.0)
         return self.soft * indentation + (self.hard - self.soft) * beyond
+
+
+class Creep:
+    """Maxwell branches beside the level springs, each solved exactly over a physics step.
+
+    Args:
+        stiffness: of the level springs, shape (24,), N/m.
+        step: physics step, s.
+    """
+
+    def __init__(self, stiffness: Array, step: float) -> None:
+        self._stiffness = -MAXWELL_RATIO * stiffness
+        self._share = 1.0 - np.exp(-step / MAXWELL_TIME)
+        self._dashpot = np.zeros(len(stiffness))
+
+    def force(self, z: Array) -> Array:
+        """Force of the branches on the vertebrae at the end of a step, shape (24,), N."""
+        stretch = z - self._dashpot
+        self._dashpot += self._share * stretch
+        return self._stiffness * stretch
 
 
 def set_linear(element: Any, field: str, coefficient: float) -> None:
@@ -95,7 +118,8 @@ def mat_spec(layout: MatLayout, urdf: str) -> mujoco.MjSpec:
         raise InvalidInput("urdf", urdf[:40], f"a URDF that MuJoCo reads ({error})") from error
     joints = tuple(j.name for j in spec.joints)
     if joints != layout.joint_names:
-        raise InvalidInput("urdf joints", joints[:4], f"{layout.joint_names[:4]} … of the layout")
+        wanted = f"{layout.joint_names[:4]} … of the layout"
+        raise InvalidInput("urdf joints", joints[:4], wanted)
     return spec
 
 
@@ -154,6 +178,7 @@ def build_body(trunk: Trunk, layout: MatLayout, urdf: str) -> Body:
         model=model,
         finger_q=finger_q,
         body_q=body_q,
+        level_q=body_q[2 * len(REGIONS) : 2 * len(REGIONS) + N_LEVELS],
         tip_rows=tip_rows,
         station_rows=station_rows,
         skin=skin,
@@ -168,7 +193,8 @@ def build_body(trunk: Trunk, layout: MatLayout, urdf: str) -> Body:
 
 
 def _tissue(trunk: Trunk, layout: MatLayout) -> tuple[Array, Array, Array]:
-    found = [trunk.tissue(float(x), int(np.sign(y))) for x, y in zip(layout.x, layout.y, strict=True)]
+    at = zip(layout.x, layout.y, strict=True)
+    found = [trunk.tissue(float(x), float(y)) for x, y in at]
     soft, hard, corner = np.array(found).T
     return soft, hard, corner
 
@@ -196,12 +222,6 @@ def _person_springs(spec: mujoco.MjSpec, trunk: Trunk) -> None:
     for i in range(len(trunk.joints.stiffness)):
         stiffness = trunk.joints.stiffness[i]
         _tendon(spec, f"joint_{i}", trunk.joints.rows[i], stiffness, (0.0, 0.0))
-    for i, level in enumerate(LEVELS):
-        tendon = spec.add_tendon(name=f"{level}_maxwell")
-        tendon.wrap_joint(f"{level}_z", 1.0)
-        tendon.wrap_joint(f"{level}_maxwell_z", -1.0)
-        set_linear(tendon, "stiffness", MAXWELL_RATIO * trunk.level_stiffness[i])
-        tendon.springlength = [0.0, 0.0]
 
 
 def add_person(spec: mujoco.MjSpec, trunk: Trunk) -> None:
@@ -214,7 +234,7 @@ def add_person(spec: mujoco.MjSpec, trunk: Trunk) -> None:
     s = trunk.stations
     for r, region in enumerate(REGIONS):
         mass = float(trunk.region_mass[r])
-        own = mass * (1.0 - (VERTEBRA_MASS + MAXWELL_MASS if members[region] else 0.0))
+        own = mass * (1.0 - (VERTEBRA_MASS if members[region] else 0.0))
         mine = s.region == r
         bend = float(np.sum(s.stiffness[mine] * (s.x[mine] - trunk.region_x[r]) ** 2))
         press = float(np.sum(s.stiffness[mine]))
@@ -239,8 +259,6 @@ def _vertebra(parent: mujoco.MjsBody, trunk: Trunk, i: int, region: int, share: 
     roll.axis = [1.0, 0.0, 0.0]
     set_linear(roll, "stiffness", trunk.roll_stiffness[i])
     set_linear(roll, "damping", ROLL_TIME * trunk.roll_stiffness[i])
-    branch = _body(parent, f"{level}_maxwell", x, 0.0, MAXWELL_MASS * share, 1e-4)
-    _slide(branch, f"{level}_maxwell_z", MAXWELL_RATIO * k * MAXWELL_TIME)
 
 
 def _body(

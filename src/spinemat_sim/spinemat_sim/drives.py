@@ -28,25 +28,39 @@ class Drives:
     """Motors of n fingers.
 
     Args:
+        n: number of fingers.
         finger: properties of the layout.
         damping: of the finger joint, N s/m.
         step: physics step, s.
         friction: whether Coulomb friction acts.
     """
 
-    def __init__(self, finger: Finger, damping: float, step: float, friction: bool) -> None:
+    def __init__(
+        self, n: int, finger: Finger, damping: float, step: float, friction: bool
+    ) -> None:
         self._low, self._high = finger.stroke
-        self._preload, self._spring = finger.return_preload, finger.return_stiffness
+        self._ends = np.array([[self._low], [self._high]])
+        self._one = np.ones(n)
         self._friction = finger.friction if friction else 0.0
-        self._damping = damping
-        self._inertia = (finger.mass + step * damping) / step  # N per m/s in one step
-        self._share = 1.0 - np.exp(-step / VELOCITY_LAG)
+        self._preload = finger.return_preload
+        inertia = (finger.mass + step * damping) / step  # N per m/s in one step
+        share = 1.0 - np.exp(-step / VELOCITY_LAG)
+        spring = finger.return_stiffness
+        base = finger.return_preload - spring * self._low
+        # Linear forms of (goal, position, velocity, tissue, 1): the motor force that is wanted,
+        # the velocity that is wanted, and the impulse without motor and friction.
+        self._forms = np.array(
+            [
+                [inertia * share, spring, damping - inertia * share, 1.0, base],
+                [share, 0.0, 1.0 - share, 0.0, 0.0],
+                [0.0, -spring, inertia - damping, -1.0, -base],
+            ]
+        )
 
     def goal(self, velocity: Array, position: Array) -> Array:
         """Set-point slowed down before the ends of the stroke, shape (n,), m/s."""
-        up = np.maximum(self._high - position, 0.0) / STOP_LAG
-        down = np.minimum(self._low - position, 0.0) / STOP_LAG
-        return np.minimum(np.maximum(velocity, down), up)
+        down, up = (self._ends - position) * (1.0 / STOP_LAG)
+        return np.minimum(np.maximum(velocity, np.minimum(down, 0.0)), np.maximum(up, 0.0))
 
     def force(
         self, goal: Array, low: Array, high: Array, position: Array, velocity: Array, tissue: Array
@@ -62,12 +76,11 @@ class Drives:
         Returns:
             The motor's force, and motor, friction and return preload together.
         """
-        load = tissue + (self._preload + self._spring * (position - self._low))
-        beyond = position - np.minimum(np.maximum(position, self._low), self._high)
-        load = load + (END_STOP * beyond + self._damping * velocity)
-        wanted = self._share * (goal - velocity)
-        motor = self._inertia * wanted + load + self._friction * np.sign(velocity + wanted)
+        state = np.array((goal, position, velocity, tissue, self._one))
+        motor, wanted, free = self._forms @ state
+        stop = END_STOP * (position - np.minimum(np.maximum(position, self._low), self._high))
+        motor = motor + (stop + self._friction * np.sign(wanted))
         motor = np.minimum(np.maximum(motor, low), high)
-        free = self._inertia * velocity + motor - load
-        friction = np.minimum(np.maximum(free, -self._friction), self._friction)
+        friction = free + (motor - stop)
+        friction = np.minimum(np.maximum(friction, -self._friction), self._friction)
         return motor, motor - friction - self._preload

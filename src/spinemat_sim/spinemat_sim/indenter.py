@@ -28,10 +28,12 @@ from spinemat_sim.urdf import plain_urdf
 
 Array = NDArray[np.float64]
 
+SIDES = ("both", "left", "right")
 PRELOAD = 5.0  # N per pair
 PRECONDITIONING = 2  # cycles to the upper end of the interval
 POINTS = 4  # of the staircase over the interval (engineering choice)
 OVER, CHARGE, SETTLE = 0.4, 0.7, 0.5  # of the step, s, s at each point (engineering choices)
+SETTLE_NECK = 1.5  # s: the head follows slowly (engineering choice)
 SPEED = 0.020  # m/s between the points (engineering choice)
 FOLLOW = 25.0  # 1/s, how fast a force is held (engineering choice)
 
@@ -127,12 +129,13 @@ def indent(
         while move(-SPEED) > 0.2 * PRELOAD:
             pass
     hold(PRELOAD, SETTLE)
+    settle = SETTLE_NECK if in_neck(person, layout.row_x[0]) else SETTLE
     travel, found, last = [], [], PRELOAD
     for force in forces:
         if force > PRELOAD:
             press(0.95 * force)
         hold(force + OVER * (force - last), CHARGE)
-        hold(force, SETTLE)
+        hold(force, settle)
         last = force
         travel.append(plant.position.copy())
         found.append(plant.force.copy())
@@ -167,7 +170,7 @@ def stiffness_truth(
         margin = 0.5 if in_neck(person, person.level_x[level]) else 1.0
         forces = np.linspace(low + margin, high, POINTS)
         found = indent(person, level, forces.tolist(), trunk).stiffness()
-        truth |= {(level, side): value for side, value in zip(("both", "left", "right"), found)}
+        truth |= {(level, side): value for side, value in zip(SIDES, found, strict=True)}
     return truth
 
 

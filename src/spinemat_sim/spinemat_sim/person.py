@@ -44,7 +44,8 @@ _STIFFNESS = {
 CV_PERSON, CV_LEVEL = 0.25, 0.12  # total 0.28; the split is an engineering choice
 CV_SIDE = 0.05  # left against right (engineering choice)
 
-# Surface curvature standing (T1-T12, T12-S1), degrees, mean and standard deviation: SpinalMouse study of adults.
+# Surface curvature standing (T1-T12, T12-S1), degrees, mean and standard deviation: SpinalMouse
+# study of adults.
 _KYPHOSIS = {"male": (42.8, 8.8), "female": (40.4, 9.5)}
 _LORDOSIS = {"male": (17.3, 9.3), "female": (29.6, 11.3)}
 _CERVICAL = (17.4, 6.9)  # doi 10.1186/s12891-020-03715-2

@@ -108,20 +108,24 @@ class Trunk:
 
         A Gaussian kernel spreads a tip over the vertebrae near it.
         """
-        spacing = np.interp(x, self.node_x, np.gradient(self.node_x))
-        weight = np.exp(-0.5 * ((self.node_x - x) / (SPREAD * spacing)) ** 2)
-        weight /= weight.sum()
         row = np.zeros(N_DOF)
         for w, at, region, level in zip(
-            weight, self.node_x, self.node_region, self.node_level, strict=True
+            self._kernel(x), self.node_x, self.node_region, self.node_level, strict=True
         ):
-            if w < 1e-4:
+            if w == 0.0:
                 continue
             row += w * self.region_row(int(region), float(at))
             if level >= 0:
                 row[_Z + level] += w
                 row[_ROLL + level] += w * (y - self.person.y)
         return row
+
+    def _kernel(self, x: float) -> Array:
+        """Share of a tip's force at x on each node, shape of `node_x`."""
+        spacing = np.interp(x, self.node_x, np.gradient(self.node_x))
+        weight = np.exp(-0.5 * ((self.node_x - x) / (SPREAD * spacing)) ** 2)
+        weight[weight < 1e-4 * weight.max()] = 0.0
+        return weight / weight.sum()
 
     def station_row(self, i: int) -> Array:
         """Height of padding station i, as a row of shape (N_DOF,)."""
@@ -131,25 +135,38 @@ class Trunk:
         """Unloaded skin on the midline at rest and end-expiration, shape of x, m."""
         return np.interp(x, self.skin_x, self.skin_z)
 
-    def tissue(self, x: float, side: int) -> tuple[float, float, float]:
+    def tissue(self, x: float, y: float) -> tuple[float, float, float]:
         """Tissue under one tip: toe stiffness, linear stiffness (N/m), indentation at the corner.
+
+        The corner lies where both tips of a pair leave the toe together, at the pair's toe force,
+        when they travel equally.
 
         Args:
             x: m along the mat.
-            side: -1 left, +1 right.
+            y: m across the mat, left is negative.
         """
         p = self.person
         at = np.concatenate([[p.s1_x - 0.02, p.s1_x], p.x])
         sacrum = SACRUM_RATIO * p.stiffness[0]
         pair = np.interp(x, at, [sacrum, sacrum, *p.stiffness])
         share = np.interp(x, at, [SACRUM_SHARE, SACRUM_SHARE, *[TISSUE_SHARE] * N_LEVELS])
-        skew = np.interp(x, at, [0.0, 0.0, *p.asymmetry])
-        # The pair as a whole is TOE times as stiff below the corner; the rest is as stiff as above.
+        skew = float(np.interp(x, at, [0.0, 0.0, *p.asymmetry]))
+        # Below the corner the pair as a whole is TOE times as stiff; only the tissue softens.
         soft = pair / (share + 1.0 / TOE - 1.0)
         hard = pair / share
-        corner = fit_toe(p, x) / soft
-        half = 0.5 * (1.0 - side * skew)
-        return half * soft, half * hard, corner
+        half = np.array([0.5 * (1.0 + skew), 0.5 * (1.0 - skew)])  # left, right
+        # Unequal sides roll the vertebrae until the indentations differ by twice `turn`.
+        weight = self._kernel(x)
+        on = (self.node_level >= 0) & (weight > 0.0)
+        lever = abs(y)
+        bend = lever**2 * float(np.sum(weight[on] ** 2 / self.roll_stiffness[self.node_level[on]]))
+        left, right = half * soft
+        # F_L = left (d + t), F_R = right (d - t), t = -bend (F_L - F_R), F_L + F_R = toe force
+        ratio = -bend * (left - right) / (1.0 + bend * (left + right))  # t / d
+        mean = fit_toe(p, x) / (left * (1.0 + ratio) + right * (1.0 - ratio))
+        side = 0 if y < 0.0 else 1
+        corner = mean * (1.0 + ratio if side == 0 else 1.0 - ratio)
+        return half[side] * soft, half[side] * hard, corner
 
     def breath_shape(self, x: Array) -> Array:
         """Share of the breathing excursion at x, shape of x, 0 to 1: thorax and abdomen."""
@@ -292,9 +309,9 @@ def pair_compliance(trunk: Trunk, level: int) -> tuple[float, Array]:
     q_low, _ = solve(low * row)
     q_high, active = solve(high * row)
     slope = float(row @ (q_high - q_low)) / (high - low)
-    hard = sum(trunk.tissue(x, side)[1] for side in (-1, 1))
+    hard = sum(trunk.tissue(x, side)[1] for side in (-ROLL_LEVER, ROLL_LEVER))
     s = trunk.stations
-    a = np.array([trunk.station_row(i) for i in np.flatnonzero(active)])
+    a = np.array([trunk.station_row(int(i)) for i in np.flatnonzero(active)])
     unit = np.linalg.solve(joint_matrix(trunk) + (a.T * s.stiffness[active]) @ a, row)
     return slope + 1.0 / hard, -(unit[_Z:_ROLL] ** 2)
 
@@ -314,7 +331,8 @@ def calibrate(trunk: Trunk, tolerance: float = 0.002) -> Trunk:
             break
         jacobian = np.array([d for _, d in found]) * k / target[:, None]
         # A little damping keeps neighbours from swinging against each other.
-        step = np.linalg.solve(jacobian.T @ jacobian + 1e-4 * np.eye(N_LEVELS), jacobian.T @ -error)
+        normal = jacobian.T @ jacobian + 1e-4 * np.eye(N_LEVELS)
+        step = np.linalg.solve(normal, jacobian.T @ -error)
         k = np.clip(k * np.exp(np.clip(step, -0.5, 0.5)), 1e3, 150e3)
         trunk = replace(trunk, level_stiffness=k)
     return trunk

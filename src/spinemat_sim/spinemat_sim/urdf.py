@@ -31,14 +31,16 @@ def expand_urdf(xacro_path: str | Path, config_path: str | Path, prefix: str = "
     try:
         return str(xacro.process_file(str(xacro_path), mappings=mappings).toxml())
     except (xacro.XacroException, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput("mat description", str(xacro_path), f"one that expands: {error}") from error
+        wanted = f"one that expands: {error}"
+        raise InvalidInput("mat description", str(xacro_path), wanted) from error
 
 
 def plain_urdf(layout: MatLayout) -> str:
     """URDF of a mat's fingers only, without shapes, for models that are never looked at."""
     f = layout.finger
     parts = ['<robot name="plain"><link name="mat"/>']
-    for name, joint, x, y in zip(layout.names, layout.joint_names, layout.x, layout.y, strict=True):
+    columns = (layout.names, layout.joint_names, layout.x, layout.y)
+    for name, joint, x, y in zip(*columns, strict=True):
         parts.append(
             f'<link name="{name}"><inertial><mass value="{f.mass}"/><inertia ixx="1e-3" iyy="1e-3"'
             f' izz="1e-3" ixy="0" ixz="0" iyz="0"/></inertial></link>'
