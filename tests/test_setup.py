@@ -21,8 +21,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 INTERPRETER = getattr(sys, "_base_executable", sys.executable)
 TOOLS = """
-    awk bash cat chmod cp dirname env find flock getconf grep mkdir nproc readlink rm sed sha256sum
-    sleep sort tail touch uname xargs make cc c++ gcc g++ cmake
+    awk bash cat chmod cp dirname env find flock getconf grep ln mkdir nproc readlink rm sed
+    sha256sum sleep sort tail touch uname xargs make cc c++ gcc g++ cmake
 """
 
 
@@ -164,6 +164,25 @@ def test_another_platform_is_refused(clone: Clone, system: str, machine: str) ->
 def test_a_folder_that_breaks_the_build_tools_is_refused(clone: Clone) -> None:
     clone.root = clone.root.rename(clone.root.parent / "my clone")
     assert "my clone" in refusal(clone.call())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may install packages")
+def test_root_has_the_missing_package_installed(clone: Clone) -> None:
+    cmake = (clone.bin / "cmake").readlink()
+    (clone.bin / "cmake").unlink()
+    log = clone.root.parent / "apt.log"
+    script = f'#!/bin/sh\necho "$@" >>{log}\n'
+    clone.tool("apt-get", f"{script}exit 1\n")
+    answer = clone.source("set_up", SPINEMAT_NO_APT="")
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[0] == "spinemat: installing with apt-get: cmake"
+    assert answer.stderr.splitlines()[1].endswith("apt-get install cmake")
+    assert "update" in log.read_text()
+
+    clone.tool("apt-get", f"{script}ln -s {cmake} {clone.bin}/cmake\n")
+    answer = clone.source(f"{STUBS}set_up", SPINEMAT_NO_APT="")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.splitlines()[0] == "spinemat: installing with apt-get: cmake"
 
 
 # --- ROS installations ---------------------------------------------------------------------------
