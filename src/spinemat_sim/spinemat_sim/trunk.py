@@ -34,6 +34,11 @@ _Z, _ROLL = 2 * N_REGIONS, 2 * N_REGIONS + N_LEVELS
 
 PADDING = 100e3  # N/m per region (choice, from a trial)
 STATIONS = 8  # per region (choice)
+# Where the weight rests. Plain shapes and round numbers (choices), taken with supine pressure maps in
+# view (`pressure.py`); the loads themselves are the mass fractions.
+RIBS = 0.7  # half length of the thorax' support over T1-T12: shoulders to lowest ribs
+PELVIS_HALF, HEAD_HALF = 0.12, 0.045  # m
+HOLLOW = 0.02  # m of skin over the mat that divide the loins' load by e
 LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m, N m/rad between regions (choice, from a trial)
 SHEAR_RATIO = 0.2  # shear spring between neighbours over their mean PA stiffness (choice)
 ROLL_LEVER = 0.026  # m: roll stiffness is level stiffness times its square (choice)
@@ -195,27 +200,11 @@ def build_trunk(person: Person) -> Trunk:
     """Springs of one person, with the level springs calibrated to the person's stiffness."""
     mass = person.mass * np.array(MASS_FRACTION)
     x_b, x_o = buttock_x(person), occiput_x(person)
-    # Where each region lies on: middle and half length. The thorax lies on shoulder blades and
-    # ribs around the kyphosis' apex (T6), the pelvis on buttocks and sacrum, the loins spread
-    # their load over the flanks around L3 (lengths are choices).
-    t1, t12 = person.x_of("T1"), person.x_of("T12")
-    middle = np.array([x_o, person.x_of("T6"), person.x_of("L3"), x_b])
-    half = np.array([0.045, 0.45 * (t1 - t12), 0.075, 0.11])
-    xs, loads, stiffness = [], [], []
-    for m, h, load in zip(middle, half, mass * GRAVITY, strict=True):
-        u = (np.arange(STATIONS) + 0.5) / STATIONS * 2.0 - 1.0
-        share = (1.0 - u * u) / np.sum(1.0 - u * u)
-        xs.append(m + h * u)
-        loads.append(load * share)
-        stiffness.append(PADDING * 0.5 * (share + 1.0 / STATIONS))
-    stations = Stations(
-        x=np.concatenate(xs),
-        region=np.repeat(np.arange(N_REGIONS), STATIONS),
-        stiffness=np.concatenate(stiffness),
-        rest_load=np.concatenate(loads),
-    )
-    sink = float(stations.rest_load.sum() / stations.stiffness.sum())
+    sink = float(mass.sum() * GRAVITY / (N_REGIONS * PADDING))
     skin_x, skin_z = skin_midline(person, sink)
+    stations = _stations(person, mass * GRAVITY, skin_x, skin_z)
+    at, load = (v.reshape(N_REGIONS, STATIONS) for v in (stations.x, stations.rest_load))
+    region_x = np.sum(at * load, axis=1) / load.sum(axis=1)
 
     c1 = person.x_of("C1")
     below = person.s1_x - 0.025 * np.arange(4)[::-1]
@@ -224,7 +213,7 @@ def build_trunk(person: Person) -> Trunk:
     level_region = np.array([0 if v in CERVICAL else 1 if v in THORACIC else 2 for v in LEVELS])
     trunk = Trunk(
         person=person,
-        region_x=middle,
+        region_x=region_x,
         region_mass=mass,
         node_x=np.concatenate([below, person.x, above]),
         node_region=np.concatenate([pelvis, level_region, head]),
@@ -236,6 +225,40 @@ def build_trunk(person: Person) -> Trunk:
         skin_z=skin_z,
     )
     return calibrate(replace(trunk, joints=_joints(trunk, level_region)))
+
+
+def _stations(person: Person, weight: Array, skin_x: Array, skin_z: Array) -> Stations:
+    """Where each region lies on; widths and shapes are choices, see `RIBS`.
+
+    Head: around the occiput. Thorax: shoulder blades and ribs around the kyphosis' apex, evenly.
+    Loins: from the buttocks to T12, less where the skin is high over the mat. Pelvis: around the
+    buttocks.
+    """
+    x_b, t6, t12 = buttock_x(person), person.x_of("T6"), person.x_of("T12")
+    ribs = RIBS * (person.x_of("T1") - t12)
+    spans = (
+        (occiput_x(person) - HEAD_HALF, occiput_x(person) + HEAD_HALF),
+        (t6 - ribs, t6 + ribs),
+        (x_b, t12),
+        (x_b - PELVIS_HALF, x_b + PELVIS_HALF),
+    )
+    u = (np.arange(STATIONS) + 0.5) / STATIONS * 2.0 - 1.0
+    xs, loads, stiffness = [], [], []
+    for (low, high), shape, load in zip(spans, REGIONS, weight, strict=True):
+        x = 0.5 * (low + high) + 0.5 * (high - low) * u
+        share = 1.0 - u**4 if shape == "thorax" else 1.0 - u**2
+        if shape == "abdomen":
+            share = np.exp(-np.interp(x, skin_x, skin_z) / HOLLOW)
+        share = share / share.sum()
+        xs.append(x)
+        loads.append(load * share)
+        stiffness.append(PADDING * 0.5 * (share + 1.0 / STATIONS))
+    return Stations(
+        x=np.concatenate(xs),
+        region=np.repeat(np.arange(N_REGIONS), STATIONS),
+        stiffness=np.concatenate(stiffness),
+        rest_load=np.concatenate(loads),
+    )
 
 
 def _joints(trunk: Trunk, level_region: NDArray[np.int64]) -> Springs:
