@@ -1,10 +1,12 @@
 """The script `spinemat`: what it asks of a machine, when it sets up again, and how it recovers.
 
-Every test works on a small copy of the repository; none installs or builds anything for real.
+These tests work on a small copy of the repository; none installs or builds anything for real. At
+the end stand the rules of the house that a package or the lock file could break unnoticed.
 """
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import re
@@ -432,6 +434,42 @@ def test_the_environment_is_put_before_what_the_person_has(clone: Clone, set_up:
     assert float(seconds) > 0
     mine = clone.source(twice, ROS_AUTOMATIC_DISCOVERY_RANGE="SUBNET").stdout.split()
     assert mine[:2] == ["/of/the/workspace", "SUBNET"]
+
+
+# --- The packages --------------------------------------------------------------------------------
+
+SHARED = {"spinemat", "spinemat_interfaces", "spinemat_ros"}
+ALLOWED = {"spinemat": set(), "spinemat_ros": {"spinemat", "spinemat_interfaces"}}
+PACKAGES = [path.parent.name for path in (REPOSITORY / "src").glob("*/setup.py")]
+
+
+def imports(package: str) -> set[str]:
+    """Return the top-level names that the sources of a package import from elsewhere."""
+    found = set()
+    for source in (REPOSITORY / "src" / package / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - {package}
+
+
+def test_the_domain_knows_no_ros() -> None:
+    assert not {name for name in imports("spinemat") if re.match("rcl|ros|ament|.*_msgs$", name)}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "spinemat_bringup"])
+def test_packages_import_only_what_they_may_and_declare(package: str) -> None:
+    found = imports(package)
+    ours = {name for name in found if name.split("_")[0] == "spinemat"}
+    if package != "spinemat_bringup":
+        assert ours <= ALLOWED.get(package, SHARED), "node packages meet in messages only"
+    manifest = (REPOSITORY / "src" / package / "package.xml").read_text()
+    declared = set(re.findall(r"depend>([\w-]+)</", manifest))
+    declared |= {"builtin_interfaces", "rcl_interfaces"}  # come with rclpy
+    ros = {name for name in found if re.match("rclpy$|ament_|.*_(msgs|interfaces)$", name)}
+    assert ours | ros <= declared
 
 
 # --- The requirements ----------------------------------------------------------------------------
