@@ -23,18 +23,26 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_sim.drives import END_STOP
 from spinemat_sim.person import CERVICAL, LEVELS, THORACIC
-from spinemat_sim.trunk import GRAVITY, N_LEVELS, REGIONS, Trunk
+from spinemat_sim.trunk import (
+    GRAVITY,
+    N_LEVELS,
+    REGIONS,
+    ROLL_LEVER,
+    Trunk,
+    joint_matrix,
+)
 
 Array = NDArray[np.float64]
 
 TIME_STEP = 0.002  # s
-MAXWELL_RATIO, MAXWELL_TIME = 1.5, 0.3  # branch over level spring; s (loss factor about 0.2)
+MAXWELL_RATIO, MAXWELL_TIME = 3.0, 0.12  # branch over level spring; s (loss factor about 0.2)
 REGION_DAMPING = 0.2  # of critical
 VERTEBRA_MASS = 0.3  # share of the region's mass, over all its vertebrae
-LEVEL_DAMPING = 0.1  # of critical
-ROLL_TIME = 0.05  # s, damping over stiffness
+LEVEL_DAMPING, ROLL_DAMPING = 0.05, 0.2  # of critical
+FASTEST = 500.0  # rad/s, fastest movement; lighter parts are made heavier (2 ms steps)
 FREE = -1e3  # m, a dead band without lower end
 
+AXES = {"z": [0.0, 0.0, 1.0], "pitch": [0.0, 1.0, 0.0], "roll": [1.0, 0.0, 0.0]}
 DOF_NAMES = tuple(
     [f"{r}_{d}" for r in REGIONS for d in ("z", "pitch")]
     + [f"{v}_z" for v in LEVELS]
@@ -232,33 +240,57 @@ def add_person(spec: mujoco.MjSpec, trunk: Trunk) -> None:
         region = "head" if level in CERVICAL else "thorax" if level in THORACIC else "abdomen"
         members[region].append(i)
     s = trunk.stations
+    least = dict(zip(DOF_NAMES, _felt_stiffness(trunk, members) / FASTEST**2, strict=True))
     for r, region in enumerate(REGIONS):
         mass = float(trunk.region_mass[r])
         own = mass * (1.0 - (VERTEBRA_MASS if members[region] else 0.0))
         mine = s.region == r
-        bend = float(np.sum(s.stiffness[mine] * (s.x[mine] - trunk.region_x[r]) ** 2))
-        press = float(np.sum(s.stiffness[mine]))
-        inertia = mass * max(np.ptp(s.x[mine]) ** 2 / 12.0, 0.005)
+        inertia = max(mass * np.ptp(s.x[mine]) ** 2 / 12.0, least[f"{region}_pitch"])
         body = _body(spec.worldbody, region, trunk.region_x[r], person.y, own, inertia)
-        _slide(body, f"{region}_z", 2.0 * REGION_DAMPING * np.sqrt(press * mass))
-        pitch = body.add_joint(name=f"{region}_pitch", type=mujoco.mjtJoint.mjJNT_HINGE)
-        pitch.axis = [0.0, 1.0, 0.0]
-        set_linear(pitch, "damping", 2.0 * REGION_DAMPING * np.sqrt(bend * inertia))
+        _joint(body, f"{region}_z", own, least, REGION_DAMPING)
+        _joint(body, f"{region}_pitch", inertia, least, REGION_DAMPING)
         for i in members[region]:
-            _vertebra(body, trunk, i, r, mass / len(members[region]))
+            _vertebra(body, trunk, i, r, mass / len(members[region]), least)
 
 
-def _vertebra(parent: mujoco.MjsBody, trunk: Trunk, i: int, region: int, share: float) -> None:
-    level, k = LEVELS[i], float(trunk.level_stiffness[i])
-    x = trunk.person.x[i] - trunk.region_x[region]
-    mass = VERTEBRA_MASS * share
-    body = _body(parent, level, x, 0.0, mass, mass * 0.06**2)
-    joint = _slide(body, f"{level}_z", 2.0 * LEVEL_DAMPING * np.sqrt(k * mass))
-    set_linear(joint, "stiffness", k)
-    roll = body.add_joint(name=f"{level}_roll", type=mujoco.mjtJoint.mjJNT_HINGE)
-    roll.axis = [1.0, 0.0, 0.0]
+def _felt_stiffness(trunk: Trunk, members: dict[str, list[int]]) -> Array:
+    """Stiffness against moving one part alone while all others stay in space, shape (N_DOF,)."""
+    s, p, first = trunk.stations, trunk.person, 2 * len(REGIONS)
+    matrix = joint_matrix(trunk)
+    matrix[range(first, first + N_LEVELS), range(first, first + N_LEVELS)] += (
+        MAXWELL_RATIO * trunk.level_stiffness
+    )
+    for i in range(len(s.x)):
+        row = trunk.station_row(i)
+        matrix += s.stiffness[i] * np.outer(row, row)
+    for x in p.x:
+        for y in (-ROLL_LEVER, ROLL_LEVER):
+            row = trunk.skin_row(x, p.y + y)
+            matrix += trunk.tissue(x, y)[1] * np.outer(row, row)
+    # A vertebra that stays in space moves against the region that moves.
+    alone = np.eye(len(matrix))
+    for r, region in enumerate(REGIONS):
+        for i in members[region]:
+            alone[first + i] -= trunk.region_row(r, p.x[i])
+    return np.diag(alone.T @ matrix @ alone)
+
+
+def _vertebra(
+    parent: mujoco.MjsBody,
+    trunk: Trunk,
+    i: int,
+    region: int,
+    share: float,
+    least: dict[str, float],
+) -> None:
+    level = LEVELS[i]
+    mass = max(VERTEBRA_MASS * share, least[f"{level}_z"])
+    inertia = max(mass * 0.06**2, least[f"{level}_roll"])
+    body = _body(parent, level, trunk.person.x[i] - trunk.region_x[region], 0.0, mass, inertia)
+    joint = _joint(body, f"{level}_z", mass, least, LEVEL_DAMPING)
+    set_linear(joint, "stiffness", trunk.level_stiffness[i])
+    roll = _joint(body, f"{level}_roll", inertia, least, ROLL_DAMPING)
     set_linear(roll, "stiffness", trunk.roll_stiffness[i])
-    set_linear(roll, "damping", ROLL_TIME * trunk.roll_stiffness[i])
 
 
 def _body(
@@ -266,13 +298,18 @@ def _body(
 ) -> mujoco.MjsBody:
     body = parent.add_body(name=name, pos=[float(x), float(y), 0.0])
     body.explicitinertial = True
-    body.mass = float(mass)
+    body.mass, body.ipos = float(mass), [0.0, 0.0, 0.0]
     body.inertia = [float(inertia)] * 3
     return body
 
 
-def _slide(body: mujoco.MjsBody, name: str, damping: float) -> mujoco.MjsJoint:
-    joint = body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE)
-    joint.axis = [0.0, 0.0, 1.0]
-    set_linear(joint, "damping", damping)
+def _joint(
+    body: mujoco.MjsBody, name: str, inertia: float, least: dict[str, float], damping: float
+) -> mujoco.MjsJoint:
+    """A joint named after its movement (z, pitch, roll), damped by a share of critical."""
+    axis = name.rsplit("_", 1)[1]
+    kind = mujoco.mjtJoint.mjJNT_SLIDE if axis == "z" else mujoco.mjtJoint.mjJNT_HINGE
+    joint = body.add_joint(name=name, type=kind)
+    joint.axis = AXES[axis]
+    set_linear(joint, "damping", 2.0 * damping * FASTEST * np.sqrt(least[name] * inertia))
     return joint

@@ -34,8 +34,8 @@ _Z, _ROLL = 2 * N_REGIONS, 2 * N_REGIONS + N_LEVELS
 
 PADDING = 100e3  # N/m per region (choice, from a trial)
 STATIONS = 8  # per region (choice)
-# Where the weight rests. Plain shapes and round numbers (choices), taken with supine pressure maps in
-# view (`pressure.py`); the loads themselves are the mass fractions.
+# Where the weight rests. Plain shapes and round numbers (choices), taken with supine pressure maps
+# in view (`pressure.py`); the loads themselves are the mass fractions.
 RIBS = 0.7  # half length of the thorax' support over T1-T12: shoulders to lowest ribs
 PELVIS_HALF, HEAD_HALF = 0.12, 0.045  # m
 HOLLOW = 0.02  # m of skin over the mat that divide the loins' load by e
@@ -199,7 +199,6 @@ def fit_interval(person: Person, x: float) -> tuple[float, float]:
 def build_trunk(person: Person) -> Trunk:
     """Springs of one person, with the level springs calibrated to the person's stiffness."""
     mass = person.mass * np.array(MASS_FRACTION)
-    x_b, x_o = buttock_x(person), occiput_x(person)
     sink = float(mass.sum() * GRAVITY / (N_REGIONS * PADDING))
     skin_x, skin_z = skin_midline(person, sink)
     stations = _stations(person, mass * GRAVITY, skin_x, skin_z)
