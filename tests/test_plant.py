@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from spinemat_sim.indenter import indent, laboratory, stiffness_truth
 from spinemat_sim.person import DEFAULT_ROW, LEVELS, person_from_row, survey
 from spinemat_sim.plant import Imperfections, Plant
 from spinemat_sim.pressure import compare, nearest_row, recordings
+from spinemat_sim.render import NoOpenGL, render
 from spinemat_sim.trunk import Trunk, build_trunk
 from spinemat_sim.urdf import expand_urdf, plain_urdf
 
@@ -322,3 +324,27 @@ def test_load_resembles_real_people(layout: MatLayout, urdf: str) -> None:
     assert found.model.sum() == pytest.approx(1.0) and found.maps.sum() == pytest.approx(1.0)
     assert len(found.ceiling) == len(recordings()) == 9
     assert abs(found.shift) <= 0.030 and 0.02 < found.row_pitch < 0.04
+
+
+# --- picture ---------------------------------------------------------------------------------
+
+
+def test_picture(layout: MatLayout, urdf: str, trunk: Trunk, tmp_path: Path) -> None:
+    path = tmp_path / "mat.png"
+    try:
+        render(make(layout, urdf, trunk), urdf, path, 320, 180)
+    except NoOpenGL as error:
+        pytest.skip(str(error))
+    pixels = matplotlib.image.imread(path)
+    assert pixels.shape == (180, 320, 3)
+    assert pixels.std() > 0.05  # something is to be seen
+
+
+def test_missing_opengl_says_what_to_install(
+    layout: MatLayout, urdf: str, trunk: Trunk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinemat_sim.render.BACKENDS", ("absent",))
+    with pytest.raises(NoOpenGL, match="apt-get install libegl1 libgl1-mesa-dri"):
+        render(make(layout, urdf, trunk), urdf, tmp_path / "mat.png", 320, 180)
+    with pytest.raises(InvalidInput, match="width"):
+        render(make(layout, urdf, trunk), urdf, tmp_path / "mat.png", 3, 180)
