@@ -62,7 +62,8 @@ class Body:
         tip_rows: tip travel minus skin travel as a linear form of qpos, shape (n, nq).
         station_rows: the negative height of each padding station, shape (32, nq).
         skin: dead band of each tip: height of the skin at rest, shape (n,), m.
-        soft, hard, corner: tissue under each tip: N/m, N/m, m; shape (n,) each.
+        soft, stiffening, corner: tissue under each tip: stiffness in the toe, N/m, what it gains
+            beyond, N/m, and the indentation where, m; shape (n,) each.
         tip_tendons, corner_tendons, station_tendons: tendon indices.
         rest_force: constant generalised force (weight, return springs), shape (nv,).
     """
@@ -75,7 +76,7 @@ class Body:
     station_rows: Array
     skin: Array
     soft: Array
-    hard: Array
+    stiffening: Array
     corner: Array
     tip_tendons: NDArray[np.int64]
     corner_tendons: NDArray[np.int64]
@@ -85,7 +86,7 @@ class Body:
     def tissue_force(self, indentation: Array) -> Array:
         """Force of the tissue at an indentation >= 0, shape (n,), N."""
         beyond = np.maximum(indentation - self.corner, 0.0)
-        return self.soft * indentation + (self.hard - self.soft) * beyond
+        return self.soft * indentation + self.stiffening * beyond
 
 
 class Creep:
@@ -191,7 +192,7 @@ def build_body(trunk: Trunk, layout: MatLayout, urdf: str) -> Body:
         station_rows=station_rows,
         skin=skin,
         soft=soft,
-        hard=hard,
+        stiffening=hard - soft,
         corner=corner,
         tip_tendons=tendons([f"{j}_soft" for j in layout.joint_names]),
         corner_tendons=tendons([f"{j}_hard" for j in layout.joint_names]),

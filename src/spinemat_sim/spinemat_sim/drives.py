@@ -78,9 +78,15 @@ class Drives:
         """
         state = np.array((goal, position, velocity, tissue, self._one))
         motor, wanted, free = self._forms @ state
-        stop = END_STOP * (position - np.minimum(np.maximum(position, self._low), self._high))
-        motor = motor + (stop + self._friction * np.sign(wanted))
-        motor = np.minimum(np.maximum(motor, low), high)
-        friction = free + (motor - stop)
-        friction = np.minimum(np.maximum(friction, -self._friction), self._friction)
-        return motor, motor - friction - self._preload
+        stop = position - np.minimum(np.maximum(position, self._low), self._high)
+        stop *= END_STOP
+        motor += stop
+        if self._friction > 0.0:
+            motor += np.copysign(self._friction, wanted)
+        np.minimum(np.maximum(motor, low, out=motor), high, out=motor)
+        drive = motor - self._preload
+        if self._friction > 0.0:
+            free += motor
+            free -= stop
+            drive -= np.minimum(np.maximum(free, -self._friction), self._friction)
+        return motor, drive

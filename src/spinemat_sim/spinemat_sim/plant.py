@@ -98,6 +98,7 @@ class Plant:
         self._breath = 0.0
         self._qpos, self._qvel = self.data.qpos, self.data.qvel
         self._applied = self.data.qfrc_applied
+        self._fingers = slice(self.body.finger_q[0], self.body.finger_q[0] + n)  # the first joints
         self._applied[:] = self.body.rest_force
         self._position = np.full(
             n, layout.finger.stroke[0] - layout.finger.return_preload / END_STOP
@@ -135,7 +136,7 @@ class Plant:
         self._breathe()
 
         body, qpos, applied = self.body, self._qpos, self._applied
-        fingers, levels = body.finger_q, body.level_q
+        fingers, levels, tip_rows, skin = self._fingers, body.level_q, body.tip_rows, self._skin
         position, speed, force = self._position, self._qvel[fingers], self._force
         peak = np.zeros(self.layout.n)
         goal = self._drives.goal(goal, position)
@@ -144,10 +145,11 @@ class Plant:
             applied[fingers] = drive
             applied[levels] = self._creep.force(qpos[levels])
             mujoco.mj_step(self.model, self.data)
-            indentation = np.maximum(body.tip_rows @ qpos - self._skin, 0.0)
+            indentation = np.maximum(tip_rows @ qpos - skin, 0.0)
             force = body.tissue_force(indentation)
             peak = np.maximum(peak, force)
             position, speed = qpos[fingers], self._qvel[fingers]
+        position = position.copy()
         self._position, self._force, self._peak = position, force, peak
         self._indentation = indentation
         self._measurement = self._sensors.read(position, force, motor)
