@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -27,6 +26,7 @@ from spinemat_interfaces.msg import DriveCommand, DriveState, FingerState, Stiff
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import bools, doubles, floats, nanoseconds, uint8s
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
+from spinemat_ros.script import Ending, ScriptServer, wait
 from spinemat_ros.spin import run
 from spinemat_ros.topics import NEWEST
 
@@ -87,13 +87,8 @@ class FingerActuation(LifecycleNode):
         subscription(self, "drive/state", self._on_state, NEWEST)
         subscription(self, "stiffness", self._on_stiffness)
         self.create_service(Adjust, "fingers/adjust", self._on_adjust)
-        common: dict[str, Any] = {
-            "goal_callback": lambda _goal: GoalResponse.ACCEPT,  # refusals carry their reason
-            "cancel_callback": lambda _handle: CancelResponse.ACCEPT,
-            "result_timeout": 900,
-        }
-        ActionServer(self, Press, "fingers/press", self._press, **common)
-        ActionServer(self, Retract, "fingers/retract", self._retract, **common)
+        ScriptServer(self, Press, "fingers/press", self._press)
+        ScriptServer(self, Retract, "fingers/retract", self._retract)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -258,7 +253,7 @@ class FingerActuation(LifecycleNode):
                 return "fingers: a retraction is going on; wait for it"
         return ""
 
-    async def _press(self, handle: ServerGoalHandle) -> Press.Result:
+    async def _press(self, handle: ServerGoalHandle) -> tuple[Ending, Press.Result]:
         request = handle.request
         try:
             goal = check_goal(
@@ -280,44 +275,39 @@ class FingerActuation(LifecycleNode):
             refusal = str(error)
         if refusal:
             self._voice.say("refused", f"press: {refusal}")
-            handle.abort()
-            return Press.Result(success=False, message=refusal, end_cycle=self._cycle)
+            result = Press.Result(success=False, message=refusal, end_cycle=self._cycle)
+            return Ending.ABORTED, result
         if 0 < goal.start_cycle < self._cycle:
             late = self._cycle - goal.start_cycle
             self._voice.say("late goal", f"press begins {late} cycles late", {"cycles": late})
         press = _Press(PressRun(goal, self._layout), handle)
         self._presses.append(press)
-        await press.done
+        await wait(press.done)
         return self._press_result(press)
 
-    def _press_result(self, press: _Press) -> Press.Result:
+    def _press_result(self, press: _Press) -> tuple[Ending, Press.Result]:
         r = press.run
         message = press.message
         if not message and not r.cancelled and not r.contact.any():
             message = "no finger of the goal found contact"
         ok = not r.cancelled and not message
+        ending = Ending.SUCCEEDED if ok else Ending.ABORTED
         if r.cancelled and press.handle.is_cancel_requested:
-            press.handle.canceled()
-            message = message or "cancelled"
-        elif ok:
-            press.handle.succeed()
-        else:
-            press.handle.abort()
-        return Press.Result(
+            ending, message = Ending.CANCELED, message or "cancelled"
+        return ending, Press.Result(
             success=ok, message=message, accepted_cycle=r.accepted_cycle,
             loaded_cycle=r.loaded_cycle, end_cycle=r.end_cycle, peak_force=doubles(r.peak),
             contact=bools(r.contact), tracking_error=r.tracking_error,
             clamp_events=r.clamp_events,
         )
 
-    async def _retract(self, handle: ServerGoalHandle) -> Retract.Result:
+    async def _retract(self, handle: ServerGoalHandle) -> tuple[Ending, Retract.Result]:
         wanted = list(handle.request.fingers) or list(range(self._layout.n))
         bad = [i for i in wanted if i >= self._layout.n]
         if bad or not self._active:
             allowed = f"0 to {self._layout.n - 1}"
             message = str(InvalidInput("fingers", bad[0], allowed)) if bad else "not active"
-            handle.abort()
-            return Retract.Result(success=False, message=message)
+            return Ending.ABORTED, Retract.Result(success=False, message=message)
         fingers = np.unique(np.array(wanted, dtype=np.int64))
         for press in self._presses:
             if np.intersect1d(press.run.goal.fingers, fingers).size:
@@ -327,14 +317,11 @@ class FingerActuation(LifecycleNode):
         self._control.retract(fingers)
         retract = _Retract(fingers, handle, self._cycle, self._position[fingers].copy())
         self._retracts.append(retract)
-        await retract.done
+        await wait(retract.done)
+        ending = Ending.ABORTED if retract.message else Ending.SUCCEEDED
         if handle.is_cancel_requested:
-            handle.canceled()
-        elif retract.message:
-            handle.abort()
-        else:
-            handle.succeed()
-        return Retract.Result(
+            ending = Ending.CANCELED
+        return ending, Retract.Result(
             success=not retract.message, message=retract.message,
             end_cycle=retract.end_cycle, position=doubles(self._position[fingers]),
         )

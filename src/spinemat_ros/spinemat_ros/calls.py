@@ -13,6 +13,7 @@ from spinemat.press import PressGoal
 from spinemat_interfaces.action import Press
 
 from spinemat_ros.codec import doubles, uint16s
+from spinemat_ros.script import wait
 
 
 class CycleWaiter:
@@ -34,7 +35,7 @@ class CycleWaiter:
         if self._seen < cycle:
             future: Future = Future()
             self._waiting.append((cycle, future))
-            await future
+            await wait(future)
 
 
 class ActionCall:
@@ -59,10 +60,10 @@ class ActionCall:
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `unwanted` is true."""
         self._unwanted, self._cancelling = unwanted, False
-        handle = await self._client.send_goal_async(goal, feedback_callback=feedback)
+        handle = await wait(self._client.send_goal_async(goal, feedback_callback=feedback))
         self._handle = handle
         self.poll()
-        answer = await handle.get_result_async()
+        answer = await wait(handle.get_result_async())
         self._handle = None
         return answer.result
 

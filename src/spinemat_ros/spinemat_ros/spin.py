@@ -82,5 +82,5 @@ def run(
 
 
 def _wait_for_events(_node: Node, executor: EventsExecutor, stopper: Stopper) -> None:
-    while not stopper and rclpy.ok():
+    while not stopper:
         executor.spin_once(timeout_sec=0.1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from spinemat.anatomy import check_intake
@@ -22,6 +21,7 @@ from spinemat_interfaces.msg import Breathing, FingerState, Pressure
 from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
 from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
+from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
 
 from spinemat_sensing.messages import contour_message, stiffness_message
@@ -51,15 +51,7 @@ class SpineContour(LifecycleNode):
         self._voice = Voice(self)
         self._press = ActionCall(self, Press, "fingers/press")
         subscription(self, "fingers/state", self._on_fingers)
-        ActionServer(
-            self,
-            ScanSpine,
-            "scan_spine",
-            self._scan,
-            goal_callback=lambda _goal: GoalResponse.ACCEPT,  # refusals carry their reason
-            cancel_callback=lambda _handle: CancelResponse.ACCEPT,
-            result_timeout=900,
-        )
+        ScriptServer(self, ScanSpine, "scan_spine", self._scan)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -116,7 +108,7 @@ class SpineContour(LifecycleNode):
 
     # -- scanning --------------------------------------------------------------------------
 
-    async def _scan(self, handle: ServerGoalHandle) -> ScanSpine.Result:
+    async def _scan(self, handle: ServerGoalHandle) -> tuple[Ending, ScanSpine.Result]:
         r = handle.request
         refusal = ""
         try:
@@ -133,8 +125,8 @@ class SpineContour(LifecycleNode):
             refusal = "scan_spine: finger_actuation does not answer"
         if refusal:
             self._voice.say("refused", f"scan: {refusal}")
-            handle.abort()
-            return ScanSpine.Result(success=False, message=refusal, end_cycle=self._voice.cycle)
+            cycle = self._voice.cycle
+            return Ending.ABORTED, ScanSpine.Result(message=refusal, end_cycle=cycle)
         self._busy = True
         try:
             known = self._height if r.same_person else None
@@ -143,7 +135,9 @@ class SpineContour(LifecycleNode):
             self._busy = False
             self._samples.clear()
 
-    async def _run_scan(self, handle: ServerGoalHandle, scan: SpineScan) -> ScanSpine.Result:
+    async def _run_scan(
+        self, handle: ServerGoalHandle, scan: SpineScan
+    ) -> tuple[Ending, ScanSpine.Result]:
         result = ScanSpine.Result()
 
         def unwanted() -> bool:
@@ -170,19 +164,15 @@ class SpineContour(LifecycleNode):
             result.message = str(error)
             self._voice.say("scan", f"scan ended early: {error}")
             result.end_cycle = self._voice.cycle
-            if handle.is_cancel_requested:
-                handle.canceled()
-            else:
-                handle.abort()
-            return result
+            cancelled = bool(handle.is_cancel_requested)
+            return Ending.CANCELED if cancelled else Ending.ABORTED, result
         if handle.request.stiffness:
             result.stiffness = stiffness_message(
                 header(self, self._voice.now), scan.levels(), *scan.finger_stiffness()
             )
             self._maps.publish(result.stiffness)
         result.success = True
-        handle.succeed()
-        return result
+        return Ending.SUCCEEDED, result
 
 
 def main(args: Sequence[str] | None = None) -> None:

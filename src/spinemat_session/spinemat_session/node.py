@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from spinemat.anatomy import Intake, check_intake
@@ -28,6 +27,7 @@ from spinemat_interfaces.srv import Adjust
 from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
 from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
+from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
 from std_srvs.srv import Trigger
 
@@ -77,15 +77,7 @@ class SessionOrchestrator(Node):
         self._adjust = self.create_client(Adjust, "fingers/adjust")
         subscription(self, "fingers/state", self._on_fingers)
         subscription(self, "safety/state", self._on_safety)
-        ActionServer(
-            self,
-            RunSession,
-            "run_session",
-            self._run,
-            goal_callback=lambda _goal: GoalResponse.ACCEPT,  # refusals carry their reason
-            cancel_callback=lambda _handle: CancelResponse.ACCEPT,
-            result_timeout=3600,
-        )
+        ScriptServer(self, RunSession, "run_session", self._run, result_timeout=3600)
         self.create_service(Trigger, "pause", self._on_pause)
         self.create_service(Trigger, "resume", self._on_resume)
         self.create_service(Adjust, "adjust", self._on_adjust)
@@ -179,14 +171,13 @@ class SessionOrchestrator(Node):
             return f"STOPPED: {s.cause}: {s.detail}; reset first"
         return f"STARTING, waiting for: {'; '.join(s.waiting_for) or 'a moment'}"
 
-    async def _run(self, handle: ServerGoalHandle) -> RunSession.Result:
+    async def _run(self, handle: ServerGoalHandle) -> tuple[Ending, RunSession.Result]:
         request = handle.request
         try:
             intake, programme = self._check(request)
         except InvalidInput as error:
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
-            handle.abort()
-            return RunSession.Result(success=False, message=str(error))
+            return Ending.ABORTED, RunSession.Result(success=False, message=str(error))
         self._goal = handle
         self._paused = False
         self._begin(request, programme)
@@ -322,7 +313,9 @@ class SessionOrchestrator(Node):
             return "cancelled"
         return message or "an action ended early"
 
-    async def _end(self, handle: ServerGoalHandle, message: str) -> RunSession.Result:
+    async def _end(
+        self, handle: ServerGoalHandle, message: str
+    ) -> tuple[Ending, RunSession.Result]:
         if message:
             self._enter(SessionState.ABORTED, message)
             if self._retract.ready():
@@ -338,14 +331,10 @@ class SessionOrchestrator(Node):
         self._state.progress, self._state.time_left = (self._state.progress if message else 1.0), 0.0
         cancelled = bool(handle.is_cancel_requested)
         self._goal = None
-        if cancelled:
-            handle.canceled()
-        elif message:
-            handle.abort()
-        else:
-            handle.succeed()
         self._enter(SessionState.IDLE, message or "completed")
-        return result
+        if cancelled:
+            return Ending.CANCELED, result
+        return Ending.ABORTED if message else Ending.SUCCEEDED, result
 
 
 def main(args: Sequence[str] | None = None) -> None:

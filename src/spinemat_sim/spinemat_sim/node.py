@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -121,7 +120,7 @@ class MatSimulator(Node):
         if lock:
             self._wait_for_start(executor, stopper)
         deadline = time.monotonic()
-        while not stopper and rclpy.ok():
+        while not stopper:
             self._cycle += 1
             self._publish()
             self._stage.hand(self._hand_held)
@@ -154,7 +153,7 @@ class MatSimulator(Node):
     def _wait_for_answers(self, executor: EventsExecutor, end: float) -> bool:
         while not self._answered():
             left = end - time.monotonic()
-            if left <= 0.0 or not rclpy.ok():
+            if left <= 0.0:
                 self._late += 1
                 return False
             executor.spin_once(timeout_sec=left)
