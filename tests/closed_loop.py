@@ -1,10 +1,11 @@
-"""Drive stage, controller and plant in one process, without ROS: what the nodes do, step by step."""
+"""Drive stage, controller and plant in one process, without ROS."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+
 from spinemat.control import FingerController
 from spinemat.drive import DriveStage
 from spinemat.layout import MatLayout, load_layout

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+
 from spinemat.layout import MatLayout
+from spinemat_interfaces import msg
 from spinemat_recording.bag import Definitions, SessionFolder
 from spinemat_recording.node import bag_topic, message_texts
 from spinemat_ros.codec import bools, doubles, stamp, uint8s, uint16s
-from std_msgs.msg import Header
-
-from spinemat_interfaces import msg
 
 LEVELS = [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)]
 ANCHORS = {"L5": 10, "L3": 11.5, "L1": 11.5, "T10": 11.4, "T7": 10.7, "T4": 9.1, "T1": 7.2}

@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 import rclpy
 from ament_index_python.packages import get_package_share_directory
-from made_up_session import MadeUpSession
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader
+from std_msgs.msg import Header
+
+from made_up_session import MadeUpSession
 from spinemat.layout import MatLayout, load_layout
+from spinemat_interfaces.msg import DriveState, Event, SessionState
 from spinemat_recording.bag import Definitions, SessionFolder
 from spinemat_recording.evaluation import evaluate, stiffness_errors
 from spinemat_recording.node import bag_topic, message_texts
@@ -33,9 +36,6 @@ from spinemat_recording.session_record import read_session
 from spinemat_ros.codec import doubles, stamp, uint16s
 from spinemat_ros.spin import make_executor
 from spinemat_ros.topics import TOPICS
-from std_msgs.msg import Header
-
-from spinemat_interfaces.msg import DriveState, Event, SessionState
 
 LAYOUT = load_layout(Path(__file__).parents[1] / "config" / "mat.yaml")
 PATIENCE = 30.0  # s, never waited for unless something is broken
@@ -54,9 +54,7 @@ class Graph:
         self.node = Node("others", namespace="mat")
         self.executor = make_executor(self.node)
         self.events: list[Event] = []
-        self.node.create_subscription(
-            Event, "events", self.events.append, TOPICS["events"].qos
-        )
+        self.node.create_subscription(Event, "events", self.events.append, TOPICS["events"].qos)
         self.publishers = {
             name: self.node.create_publisher(topic.type, name, _deep(topic.qos))
             for name, topic in TOPICS.items()

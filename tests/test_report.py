@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+
 from made_up_session import MadeUpSession
 from spinemat.layout import load_layout
 from spinemat_recording.change import NO_CHANGE, compare
@@ -115,15 +116,42 @@ def page(folder: Path) -> Page:
 
 def test_every_section_is_there(page: Page) -> None:
     for section in (
-        "header", "summary", "picture", "contour", "stiffness", "changes", "neck", "sides",
-        "forces", "rhythm", "breathing", "load", "judged", "checks", "suggestions", "timeline",
+        "header",
+        "summary",
+        "picture",
+        "contour",
+        "stiffness",
+        "changes",
+        "neck",
+        "sides",
+        "forces",
+        "rhythm",
+        "breathing",
+        "load",
+        "judged",
+        "checks",
+        "suggestions",
+        "timeline",
         "limits",
     ):
         assert page.ids.count(section) == 1, section
     for words in (
-        "made-up-<7>", "168 cm", "66 kg", "low_back", "made-up-1", "2026-01-02", "SpineMat test",
-        "Simulated: no person was on a mat", "35.5°", "0.35 mm", "breaths per minute", "0.91",
-        "✓ met", "✗ not met", "■ stop", "hand control was released",
+        "made-up-<7>",
+        "168 cm",
+        "66 kg",
+        "low_back",
+        "made-up-1",
+        "2026-01-02",
+        "SpineMat test",
+        "Simulated: no person was on a mat",
+        "35.5°",
+        "0.35 mm",
+        "breaths per minute",
+        "0.91",
+        "✓ met",
+        "✗ not met",
+        "■ stop",
+        "hand control was released",
     ):
         assert words in page.text, words
 

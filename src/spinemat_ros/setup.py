@@ -15,6 +15,6 @@ setup(
     zip_safe=False,
     maintainer="SpineMat maintainers",
     maintainer_email="maintainers@spinemat.invalid",
-    description="What all nodes share with ROS: topics and QoS, numpy to message and back, the executor.",
+    description="What all nodes share with ROS: topics and QoS, messages as arrays, executor.",
     license="Apache-2.0",
 )

@@ -32,7 +32,7 @@ class BreathingEstimate:
 
 
 def harmonics(t: Array, rate: float, order: int = 2) -> Array:
-    """Return the columns cos, sin of the first `order` harmonics at times t (m,), shape (m, 2o)."""
+    """Return cos and sin of the first `order` harmonics at times t (m,), shape (m, 2 order)."""
     angle = 2.0 * np.pi * rate * t[:, None] * np.arange(1, order + 1)[None, :]
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 

@@ -102,7 +102,7 @@ class FingerController:
         self._omega = np.where(good, self.gains.omega_known, self._omega)
 
     def approach(self, fingers: NDArray[np.int64], speed: float, expected: Array) -> None:
-        """Move `fingers` up until contact; fast only to just before `expected` (m, NaN unknown)."""
+        """Move `fingers` up until contact; fast only to just before `expected` (m or NaN)."""
         self.mode[fingers] = Mode.FORCE
         self._speed[fingers] = speed
         self._expected[fingers] = expected

@@ -164,9 +164,7 @@ class DriveStage:
                 self._enter(Stage.RELEASED, self.reason)
 
     def _slow(self) -> bool:
-        return (
-            self._category is Category.RETRACT_SLOWLY and self.reason == "permit withdrawn"
-        )
+        return self._category is Category.RETRACT_SLOWLY and self.reason == "permit withdrawn"
 
     def _order(self, position: NDArray[np.float64]) -> MotorOrder:
         f = self._finger

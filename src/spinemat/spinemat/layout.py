@@ -196,8 +196,10 @@ def _parse_rows(data: Any, surface: Surface, finger: Finger) -> tuple[Row, ...]:
         )
         if rows and x - rows[-1].x < 2 * radius:
             raise InvalidInput(
-                f"{field}.x", x, f"at least {rows[-1].x + 2 * radius:.4f} m: rows go toward the"
-                " head and tips must not touch"
+                f"{field}.x",
+                x,
+                f"at least {rows[-1].x + 2 * radius:.4f} m: rows go toward the"
+                " head and tips must not touch",
             )
         rows.append(Row(name, x, offset, choice(f"{field}.region", entry["region"], REGIONS)))
     return tuple(rows)

@@ -108,11 +108,18 @@ def check_goal(
         top = float(max(amplitude))
         steepest = np.pi if shape is Waveform.RAISED_COSINE else 1.0 / (1.0 - RISE)
         if top * steepest * rate > SLEW:
-            raise InvalidInput("rate", rate, f"at most {SLEW / (top * steepest):.3g} Hz with an"
-                               f" amplitude of {top:g} N: force may change by {SLEW:g} N/s")
+            raise InvalidInput(
+                "rate",
+                rate,
+                f"at most {SLEW / (top * steepest):.3g} Hz with an"
+                f" amplitude of {top:g} N: force may change by {SLEW:g} N/s",
+            )
     elif max(preload) > HOLD_FORCE and duration > HOLD_TIME:
-        raise InvalidInput("duration", duration, f"at most {HOLD_TIME:g} s for a static hold"
-                           f" above {HOLD_FORCE:g} N")
+        raise InvalidInput(
+            "duration",
+            duration,
+            f"at most {HOLD_TIME:g} s for a static hold above {HOLD_FORCE:g} N",
+        )
     phases = np.array(phase, dtype=float) if len(phase) else np.zeros(k)
     if not np.isfinite(phases).all():
         raise InvalidInput("phase", phases.tolist(), "finite values in rad")
@@ -121,8 +128,16 @@ def check_goal(
     if not (np.isnan(contacts) | ((contacts >= low) & (contacts <= high))).all():
         raise InvalidInput("expected_contact", contacts.tolist(), f"{low:g} to {high:g} m or NaN")
     return PressGoal(
-        shape, index, np.array(preload, float), np.array(amplitude, float), phases,
-        float(rate), float(duration), float(approach_speed), contacts, bool(hold_after),
+        shape,
+        index,
+        np.array(preload, float),
+        np.array(amplitude, float),
+        phases,
+        float(rate),
+        float(duration),
+        float(approach_speed),
+        contacts,
+        bool(hold_after),
         int(start_cycle),
     )
 

@@ -101,10 +101,8 @@ def plan_phase(
         known: stiffness under each finger is known, shape (n,).
     """
     believed = regions_at(layout.x, intake.stature)
-    touched = np.isfinite(height.reshape(-1, 2)).all(axis=1)
-    rows = [
-        r for r in range(len(layout.rows)) if touched[r] and believed[2 * r] == phase.region
-    ]
+    touched = np.logical_and(*np.isfinite(height.reshape(-1, 2)).T)
+    rows = [r for r in range(len(layout.rows)) if touched[r] and believed[2 * r] == phase.region]
     if not rows:
         return None
     fingers = np.array([2 * r + side for r in rows for side in (0, 1)], dtype=np.int64)

@@ -126,8 +126,9 @@ def _force(v: View) -> str | None:
     over = v.now.force > v.trip_limit
     if over.any():
         i = int(np.argmax(v.now.force - v.trip_limit))
-        return (f"{v.layout.names[i]}: {v.now.force[i]:.1f} N;"
-                f" allowed: up to {v.trip_limit[i]:.1f} N")
+        return (
+            f"{v.layout.names[i]}: {v.now.force[i]:.1f} N; allowed: up to {v.trip_limit[i]:.1f} N"
+        )
     return None
 
 
@@ -141,13 +142,17 @@ def _stroke(v: View) -> str | None:
     out = (v.now.position < low - 0.005) | (v.now.position > high + 0.005)
     if out.any():
         i = int(np.argmax(out))
-        return (f"{v.layout.names[i]}: {1e3 * v.now.position[i]:.1f} mm;"
-                f" allowed: {1e3 * low:.0f} to {1e3 * high:.0f} mm")
+        return (
+            f"{v.layout.names[i]}: {1e3 * v.now.position[i]:.1f} mm;"
+            f" allowed: {1e3 * low:.0f} to {1e3 * high:.0f} mm"
+        )
     return None
 
 
 def _speed(v: View) -> str | None:
-    limit = 2.5 * v.layout.finger.max_speed  # a released finger falls back faster than it is driven
+    limit = (
+        2.5 * v.layout.finger.max_speed
+    )  # a released finger falls back faster than it is driven
     fast = v.now.velocity > limit
     if fast.any():
         i = int(np.argmax(v.now.velocity))
@@ -158,8 +163,10 @@ def _speed(v: View) -> str | None:
 def _temperature(v: View) -> str | None:
     i = int(np.argmax(v.now.temperature))
     if v.now.temperature[i] > TEMPERATURE:
-        return (f"{v.layout.names[i]}: {v.now.temperature[i]:.0f} degC;"
-                f" allowed: up to {TEMPERATURE:.0f} degC")
+        return (
+            f"{v.layout.names[i]}: {v.now.temperature[i]:.0f} degC;"
+            f" allowed: up to {TEMPERATURE:.0f} degC"
+        )
     return None
 
 
@@ -192,28 +199,81 @@ def _drive_released(v: View) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("drive data", "finite, one value per finger", "engineering choice",
-         "control on false data", _bad_data),
-    Rule("drive order", "cycle + 1, stamp forward by up to 0.1 s", "engineering choice",
-         "control on old data", _order),
-    Rule("finger force", "trip limit of the region", "config/mat.yaml limits.*.trip",
-         "crush, pain", _force),
-    Rule("total force", "0.6 of the weight over the mat", "engineering choice",
-         "the person is lifted", _total),
-    Rule("stroke", "stroke of the fingers ± 5 mm", "config/mat.yaml finger.stroke",
-         "loss of position", _stroke),
-    Rule("finger speed", "2.5 x the largest driven speed, upward", "config/mat.yaml max_speed",
-         "impact", _speed),
-    Rule("temperature", "80 degC", "engineering choice", "burn, motor failure", _temperature,
-         Category.RELEASE_AND_POWER_OFF),
-    Rule("drive fault", "no fault bit", "engineering choice", "drive failure", _status,
-         Category.RELEASE_AND_POWER_OFF),
-    Rule("hand control", "held, heard within 0.1 s", "hold to run; engineering choice",
-         "the person cannot stop the mat", _hand),
-    Rule("heartbeat", "heard within 1 s, healthy", "engineering choice",
-         "a node died", _heartbeat),
-    Rule("drive watchdog", "the drive runs while permitted", "drive stage, 0.1 s",
-         "commands lost", _drive_released),
+    Rule(
+        "drive data",
+        "finite, one value per finger",
+        "engineering choice",
+        "control on false data",
+        _bad_data,
+    ),
+    Rule(
+        "drive order",
+        "cycle + 1, stamp forward by up to 0.1 s",
+        "engineering choice",
+        "control on old data",
+        _order,
+    ),
+    Rule(
+        "finger force",
+        "trip limit of the region",
+        "config/mat.yaml limits.*.trip",
+        "crush, pain",
+        _force,
+    ),
+    Rule(
+        "total force",
+        "0.6 of the weight over the mat",
+        "engineering choice",
+        "the person is lifted",
+        _total,
+    ),
+    Rule(
+        "stroke",
+        "stroke of the fingers ± 5 mm",
+        "config/mat.yaml finger.stroke",
+        "loss of position",
+        _stroke,
+    ),
+    Rule(
+        "finger speed",
+        "2.5 x the largest driven speed, upward",
+        "config/mat.yaml max_speed",
+        "impact",
+        _speed,
+    ),
+    Rule(
+        "temperature",
+        "80 degC",
+        "engineering choice",
+        "burn, motor failure",
+        _temperature,
+        Category.RELEASE_AND_POWER_OFF,
+    ),
+    Rule(
+        "drive fault",
+        "no fault bit",
+        "engineering choice",
+        "drive failure",
+        _status,
+        Category.RELEASE_AND_POWER_OFF,
+    ),
+    Rule(
+        "hand control",
+        "held, heard within 0.1 s",
+        "hold to run; engineering choice",
+        "the person cannot stop the mat",
+        _hand,
+    ),
+    Rule(
+        "heartbeat", "heard within 1 s, healthy", "engineering choice", "a node died", _heartbeat
+    ),
+    Rule(
+        "drive watchdog",
+        "the drive runs while permitted",
+        "drive stage, 0.1 s",
+        "commands lost",
+        _drive_released,
+    ),
 )
 
 
@@ -273,8 +333,9 @@ class Supervisor:
     def stalled(self, seconds: float) -> None:
         """No drive state has come for `seconds` of wall time: stop (from any permission)."""
         if self.state in (State.READY, State.MOVING):
-            self._latch("drive silent", f"no drive state for {seconds:.1f} s",
-                        Category.RELEASE_AND_RETRACT)
+            self._latch(
+                "drive silent", f"no drive state for {seconds:.1f} s", Category.RELEASE_AND_RETRACT
+            )
 
     def lower(self, limit: Array) -> None:
         """Lower the trip limits; values above the present ones change nothing."""

@@ -147,7 +147,9 @@ class SpineScan:
         self._step = Step(phase, percent, row, goal)
         return self._step
 
-    def _rest(self, fingers: NDArray[np.int64], force: float, hold: bool, known: bool) -> PressGoal:
+    def _rest(
+        self, fingers: NDArray[np.int64], force: float, hold: bool, known: bool
+    ) -> PressGoal:
         k = fingers.size
         return PressGoal(
             waveform=Waveform.CONTACT,
@@ -232,7 +234,10 @@ class SpineScan:
         pairs = self.height.reshape(-1, 2)
         rows = pairs.shape[0]
         self.contour = fit_contour(
-            self._layout.row_x, pairs[:, 0], pairs[:, 1], np.full(rows, 0.0005),
+            self._layout.row_x,
+            pairs[:, 0],
+            pairs[:, 1],
+            np.full(rows, 0.0005),
             self._intake.stature,
         )
 
@@ -247,7 +252,7 @@ class SpineScan:
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
         cycles, position, force = samples.window(outcome.loaded_cycle, outcome.loaded_cycle + up)
-        t = cycles * self._layout.cycle
+        t = np.asarray(cycles * self._layout.cycle, dtype=np.float64)
         contact = dict(zip(goal.fingers.tolist(), outcome.contact.tolist(), strict=True))
         for left in goal.fingers[::2]:
             row, pair = int(left) // 2, [int(left), int(left) + 1]

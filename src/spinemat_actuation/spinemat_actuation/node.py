@@ -17,6 +17,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
+
 from spinemat.control import FingerController, Mode
 from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, number
@@ -127,7 +128,9 @@ class FingerActuation(LifecycleNode):
         head = header(self, now)
         self._commands.publish(
             DriveCommand(
-                header=head, cycle=msg.cycle, velocity=doubles(velocity),
+                header=head,
+                cycle=msg.cycle,
+                velocity=doubles(velocity),
                 force_ceiling=doubles(ceiling),
             )
         )
@@ -205,15 +208,23 @@ class FingerActuation(LifecycleNode):
         set_point = np.where(height, self._layout.finger.stroke[0], c.reference)
         self._fingers.publish(
             FingerState(
-                header=head, cycle=msg.cycle, position=doubles(self._position),
-                force=doubles(c.force), set_point=doubles(set_point), mode=uint8s(c.mode),
-                contact=bools(c.contact), clamped=bools(c.clamped),
+                header=head,
+                cycle=msg.cycle,
+                position=doubles(self._position),
+                force=doubles(c.force),
+                set_point=doubles(set_point),
+                mode=uint8s(c.mode),
+                contact=bools(c.contact),
+                clamped=bools(c.clamped),
             )
         )
         self._joints.publish(
             JointState(
-                header=head, name=list(self._layout.joint_names),
-                position=doubles(self._position), velocity=msg.velocity, effort=doubles(c.force),
+                header=head,
+                name=list(self._layout.joint_names),
+                position=doubles(self._position),
+                velocity=msg.velocity,
+                effort=doubles(c.force),
             )
         )
 
@@ -222,8 +233,10 @@ class FingerActuation(LifecycleNode):
             k = press.run.goal.fingers
             press.handle.publish_feedback(
                 Press.Feedback(
-                    cycle=cycle, progress=press.run.progress(cycle),
-                    force=doubles(self._control.force[k]), position=doubles(self._position[k]),
+                    cycle=cycle,
+                    progress=press.run.progress(cycle),
+                    force=doubles(self._control.force[k]),
+                    position=doubles(self._position[k]),
                 )
             )
         low = self._layout.finger.stroke[0]
@@ -295,9 +308,14 @@ class FingerActuation(LifecycleNode):
         if r.cancelled and press.handle.is_cancel_requested:
             ending, message = Ending.CANCELED, message or "cancelled"
         return ending, Press.Result(
-            success=ok, message=message, accepted_cycle=r.accepted_cycle,
-            loaded_cycle=r.loaded_cycle, end_cycle=r.end_cycle, peak_force=doubles(r.peak),
-            contact=bools(r.contact), tracking_error=r.tracking_error,
+            success=ok,
+            message=message,
+            accepted_cycle=r.accepted_cycle,
+            loaded_cycle=r.loaded_cycle,
+            end_cycle=r.end_cycle,
+            peak_force=doubles(r.peak),
+            contact=bools(r.contact),
+            tracking_error=r.tracking_error,
             clamp_events=r.clamp_events,
         )
 
@@ -322,8 +340,10 @@ class FingerActuation(LifecycleNode):
         if handle.is_cancel_requested:
             ending = Ending.CANCELED
         return ending, Retract.Result(
-            success=not retract.message, message=retract.message,
-            end_cycle=retract.end_cycle, position=doubles(self._position[fingers]),
+            success=not retract.message,
+            message=retract.message,
+            end_cycle=retract.end_cycle,
+            position=doubles(self._position[fingers]),
         )
 
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Adjust.Response:

@@ -20,34 +20,57 @@ from rich.progress import BarColumn, Progress, TextColumn
 from spinemat_bringup.outcome import Outcome, software_version
 
 NAMESPACE = "/mat"
-PHASES = ("idle", "intake", "on the mat", "scan", "plan", "treat", "paused", "scan again",
-          "report", "aborted")
+PHASES = (
+    "idle",
+    "intake",
+    "on the mat",
+    "scan",
+    "plan",
+    "treat",
+    "paused",
+    "scan again",
+    "report",
+    "aborted",
+)
 SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
 
 console = Console()
 
 json_option = click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Write figures and checks to this file.",
 )
 namespace_option = click.option(
     "--namespace", default=NAMESPACE, show_default=True, help="Namespace of the mat."
 )
 mat_option = click.option(
-    "--mat", "mat_config", type=click.Path(path_type=Path),
+    "--mat",
+    "mat_config",
+    type=click.Path(path_type=Path),
     help="Description of the mat; default: the installed config/mat.yaml.",
 )
 person_option = click.option(
-    "--person", "person_row", type=int, metavar="ROW",
+    "--person",
+    "person_row",
+    type=int,
+    metavar="ROW",
     help="Row of the body survey to lie on the simulated mat (0 to 4853).",
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True,
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
     help="Seed of the virtual person, the sensors and the drives.",
 )
 out_option = click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sessions"),
-    show_default=True, help="Folder in which each session gets one.",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("sessions"),
+    show_default=True,
+    help="Folder in which each session gets one.",
 )
 
 
@@ -83,7 +106,6 @@ class Interrupt:
 def plain_errors() -> Iterator[None]:
     """Turn the errors that people can act on into one clear line."""
     from spinemat.errors import InvalidInput
-
     from spinemat_bringup.client import NoAnswer
     from spinemat_bringup.demo import NodeDied
 
@@ -99,8 +121,10 @@ def plain_errors() -> Iterator[None]:
 def session_bar() -> Iterator[Callable[[Any], None]]:
     """Show a session's progress: phase, bar, time left."""
     columns = (
-        TextColumn("{task.fields[phase]:<11}"), BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[phase]:<11}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[left]}"),
         TextColumn("[dim]{task.fields[detail]}"),
     )
     interactive = console.is_terminal
@@ -112,8 +136,7 @@ def session_bar() -> Iterator[Callable[[Any], None]]:
             nonlocal said
             phase = PHASES[state.phase]
             left = f"{state.time_left / 60:.0f}:{state.time_left % 60:02.0f} left"
-            bar.update(task, completed=state.progress, phase=phase, left=left,
-                       detail=state.detail)
+            bar.update(task, completed=state.progress, phase=phase, left=left, detail=state.detail)
             line = f"{phase}{': ' if state.detail else ''}{state.detail}"
             if not interactive and line != said:
                 said = line
@@ -146,8 +169,13 @@ def main() -> None:
 @click.option("--programme", default="demo", show_default=True, help="Programme to run.")
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
 def demo(
-    person_row: int | None, seed: int, mat_config: Path | None, out: Path,
-    json_file: Path | None, programme: str, real_time: bool,
+    person_row: int | None,
+    seed: int,
+    mat_config: Path | None,
+    out: Path,
+    json_file: Path | None,
+    programme: str,
+    real_time: bool,
 ) -> None:
     """Run a whole session on the simulated mat and open up what it found.
 
@@ -157,9 +185,8 @@ def demo(
     from spinemat_bringup.demo import DemoOptions, run_demo
 
     options = DemoOptions(person_row, seed, programme, mat_config, out, real_time)
-    with plain_errors(), Interrupt() as interrupt:
-        with session_bar() as show:
-            outcome = run_demo(options, console, show, interrupt.wanted)
+    with plain_errors(), Interrupt() as interrupt, session_bar() as show:
+        outcome = run_demo(options, console, show, interrupt.wanted)
     d = outcome.details
     if not d["completed"]:
         console.print(f"[bold]The session did not complete:[/] {d['message']}")
@@ -171,8 +198,13 @@ def demo(
 
 
 @main.command()
-@click.option("--sim", type=click.Choice(("mujoco", "none")), default="mujoco",
-              show_default=True, help="Which drive stage to start.")
+@click.option(
+    "--sim",
+    type=click.Choice(("mujoco", "none")),
+    default="mujoco",
+    show_default=True,
+    help="Which drive stage to start.",
+)
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
 @person_option
 @seed_option
@@ -180,17 +212,21 @@ def demo(
 @out_option
 @namespace_option
 def up(
-    sim: str, real_time: bool, person_row: int | None, seed: int, mat_config: Path | None,
-    out: Path, namespace: str,
+    sim: str,
+    real_time: bool,
+    person_row: int | None,
+    seed: int,
+    mat_config: Path | None,
+    out: Path,
+    namespace: str,
 ) -> None:
     """Start the graph and keep it running until Ctrl-C."""
     from spinemat.layout import load_layout
-    from spinemat_sim.person import DEFAULT_ROW, person_from_row
-
     from spinemat_bringup.client import MatClient
     from spinemat_bringup.demo import watch_deaths
     from spinemat_bringup.graph import GraphOptions, describe, share
     from spinemat_bringup.processes import Processes
+    from spinemat_sim.person import DEFAULT_ROW, person_from_row
 
     with plain_errors(), Interrupt() as interrupt:
         mat = mat_config or share("config", "mat.yaml")
@@ -199,8 +235,15 @@ def up(
         state_dir = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         state_dir = state_dir / "spinemat" / namespace.strip("/")
         nodes = describe(
-            GraphOptions(mat.resolve(), sim, real_time, person_row, seed, out.resolve(),
-                         state_dir)
+            GraphOptions(
+                mat.resolve(),
+                sim,
+                real_time,
+                person_row,
+                seed,
+                sessions_dir=out.resolve(),
+                state_dir=state_dir,
+            )
         )
         with Processes(nodes, namespace, state_dir / "log") as processes:
             with MatClient(namespace) as client:
@@ -271,13 +314,17 @@ def session() -> None:
 @click.option("--programme", default="daily", show_default=True)
 @namespace_option
 def session_run(
-    sex: str, age: float, stature: float, mass: float, person_id: str, programme: str,
+    sex: str,
+    age: float,
+    stature: float,
+    mass: float,
+    person_id: str,
+    programme: str,
     namespace: str,
 ) -> None:
     """Run one session on a mat that is up; Ctrl-C releases and ends it."""
-    from spinemat_interfaces.action import RunSession
-
     from spinemat_bringup.client import MatClient
+    from spinemat_interfaces.action import RunSession
 
     goal = RunSession.Goal(
         person_id=person_id, sex=sex, age=age, stature=stature, mass=mass, programme=programme
@@ -365,8 +412,10 @@ def status(namespace: str) -> None:
             client.spin(0.1)
         s, c = client.safety, client.session
         assert s is not None
-        console.print(f"safety:  {SAFETY[s.state]}" + (f": {s.cause}: {s.detail}" if s.cause
-                                                       else ""), soft_wrap=True)
+        console.print(
+            f"safety:  {SAFETY[s.state]}" + (f": {s.cause}: {s.detail}" if s.cause else ""),
+            soft_wrap=True,
+        )
         for cause in s.later_causes:
             console.print(f"         also {cause}", soft_wrap=True)
         for missing in s.waiting_for:
@@ -388,19 +437,17 @@ def scan(
     sex: str, age: float, stature: float, mass: float, contour_only: bool, namespace: str
 ) -> None:
     """Scan the person on a mat that is up and print what was felt."""
-    from spinemat_interfaces.action import ScanSpine
-
     from spinemat_bringup.client import MatClient
     from spinemat_bringup.tables import scan_tables
+    from spinemat_interfaces.action import ScanSpine
 
-    goal = ScanSpine.Goal(
-        sex=sex, age=age, stature=stature, mass=mass, stiffness=not contour_only
-    )
+    goal = ScanSpine.Goal(sex=sex, age=age, stature=stature, mass=mass, stiffness=not contour_only)
     with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("scan", total=100.0)
             result = client.scan(
-                goal, lambda f: bar.update(task, completed=f.percent, description=f.phase),
+                goal,
+                lambda f: bar.update(task, completed=f.percent, description=f.phase),
                 interrupt.wanted,
             )
     if not result.success:

@@ -14,13 +14,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import subscription
-from std_srvs.srv import Trigger
-
-from spinemat_bringup.graph import NodeSpec
 
 
 class NoAnswer(RuntimeError):
@@ -122,8 +122,11 @@ class MatClient:
                 request = ChangeState.Request(transition=Transition(id=transition))
                 answer = self.call(ChangeState, f"{spec.name}/change_state", request, timeout)
                 if not answer.success:
-                    step = "configure" if transition == Transition.TRANSITION_CONFIGURE else (
-                        "activate")
+                    step = (
+                        "configure"
+                        if transition == Transition.TRANSITION_CONFIGURE
+                        else ("activate")
+                    )
                     raise NoAnswer(f"{spec.name} could not {step}; its log says why")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -134,7 +137,8 @@ class MatClient:
         """
         end = time.monotonic() + timeout
         while self.safety is None or self.safety.state not in (
-            SafetyState.READY, SafetyState.MOVING
+            SafetyState.READY,
+            SafetyState.MOVING,
         ):
             s = self.safety
             if s is not None and s.state == SafetyState.STOPPED:
@@ -145,8 +149,13 @@ class MatClient:
             self.spin(0.1)
 
     def act(
-        self, kind: Any, name: str, goal: Any, feedback: Callable[[Any], None],
-        wanted: Callable[[], bool], timeout: float = 10.0,
+        self,
+        kind: Any,
+        name: str,
+        goal: Any,
+        feedback: Callable[[Any], None],
+        wanted: Callable[[], bool],
+        timeout: float = 10.0,
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `wanted` is false."""
         client = ActionClient(self._node, kind, name)
@@ -154,7 +163,8 @@ class MatClient:
             self.wait(client.server_is_ready, timeout, f"action {name}")
             handle = self._result(
                 client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback)),
-                timeout, f"action {name}",
+                timeout,
+                f"action {name}",
             )
             future = handle.get_result_async()
             cancelling = False
@@ -168,16 +178,18 @@ class MatClient:
             client.destroy()
 
     def run_session(
-        self, goal: RunSession.Goal, feedback: Callable[[SessionState], None],
+        self,
+        goal: RunSession.Goal,
+        feedback: Callable[[SessionState], None],
         wanted: Callable[[], bool],
     ) -> RunSession.Result:
         """Run a session to its end."""
-        return self.act(
-            RunSession, "run_session", goal, lambda f: feedback(f.state), wanted
-        )
+        return self.act(RunSession, "run_session", goal, lambda f: feedback(f.state), wanted)
 
     def scan(
-        self, goal: ScanSpine.Goal, feedback: Callable[[ScanSpine.Feedback], None],
+        self,
+        goal: ScanSpine.Goal,
+        feedback: Callable[[ScanSpine.Feedback], None],
         wanted: Callable[[], bool],
     ) -> ScanSpine.Result:
         """Run a scan to its end."""
@@ -187,5 +199,6 @@ class MatClient:
         """Wait until the recorder has closed the bag in `folder`."""
         self.wait(
             lambda: any(e.kind == "recorded" and folder in e.data for e in self.events),
-            timeout, "recorder",
+            timeout,
+            "recorder",
         )

@@ -1,4 +1,4 @@
-"""`spinemat demo`: a whole session of a virtual person on the simulated mat, judged by the truth."""
+"""`spinemat demo`: a session of a virtual person on the simulated mat, judged by the truth."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
 from spinemat.programme import load_programmes
+from spinemat_bringup.client import MatClient
+from spinemat_bringup.graph import NAMESPACE, GraphOptions, NodeSpec, describe, share
+from spinemat_bringup.outcome import Outcome, software_version
+from spinemat_bringup.pictures import report_extras
+from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import RunSession
-from spinemat_interfaces.msg import SafetyState, SessionState
+from spinemat_interfaces.msg import SessionState
 from spinemat_recording.evaluation import evaluate
 from spinemat_recording.report import write_report
 from spinemat_recording.session_record import read_session
 from spinemat_sim.person import DEFAULT_ROW, Person, person_from_row
-
-from spinemat_bringup.client import MatClient
-from spinemat_bringup.graph import NAMESPACE, GraphOptions, NodeSpec, describe, share
-from spinemat_bringup.outcome import Outcome, software_version
-from spinemat_bringup.processes import Processes
 
 START_CYCLE = 1000  # first press at this drive cycle, so that runs with one seed are equal
 READY_WAIT = 120.0  # s of wall time for the nodes to come up
@@ -100,8 +101,12 @@ def run_demo(
     run_dir = out / f".run-{os.getpid()}"
     nodes = describe(
         GraphOptions(
-            mat_config=mat, real_time=options.real_time, person_row=row, seed=options.seed,
-            sessions_dir=out, state_dir=run_dir,
+            mat_config=mat,
+            real_time=options.real_time,
+            person_row=row,
+            seed=options.seed,
+            sessions_dir=out,
+            state_dir=run_dir,
         )
     )
     console.print(
@@ -139,15 +144,25 @@ def _clean(run_dir: Path) -> None:
 
 def _goal(person: Person, row: int, programme: str) -> RunSession.Goal:
     return RunSession.Goal(
-        person_id=f"row{row}", sex=person.sex, age=float(person.age), stature=person.stature,
-        mass=person.mass, programme=programme, start_cycle=START_CYCLE,
+        person_id=f"row{row}",
+        sex=person.sex,
+        age=float(person.age),
+        stature=person.stature,
+        mass=person.mass,
+        programme=programme,
+        start_cycle=START_CYCLE,
     )
 
 
 def _who(person: Person, row: int, seed: int) -> dict[str, Any]:
     return {
-        "id": f"row{row}", "survey_row": row, "seed": seed, "sex": person.sex,
-        "age": person.age, "stature": person.stature, "mass": person.mass,
+        "id": f"row{row}",
+        "survey_row": row,
+        "seed": seed,
+        "sex": person.sex,
+        "age": person.age,
+        "stature": person.stature,
+        "mass": person.mass,
     }
 
 
@@ -186,30 +201,20 @@ def _judge(
 
 
 def _report(
-    outcome: Outcome, folder: Path, layout: MatLayout, person: Person, row: int,
+    outcome: Outcome,
+    folder: Path,
+    layout: MatLayout,
+    person: Person,
+    row: int,
     options: DemoOptions,
 ) -> None:
-    from spinemat_bringup.pictures import load_profile, picture
-
-    extra: dict[str, Any] = {
-        "checks": outcome.as_dict()["checks"],
-        "version": software_version(),
-        "simulated": True,
-    }
-    profile = load_profile(layout, person)
-    extra["pressure"] = profile
-    outcome.details["load_correlation"] = profile["correlation"]
-    image, why = picture(layout, person, folder / "mat.png")
-    if image is not None:
-        extra["picture"] = image
-    else:
-        outcome.details["picture_missing"] = why
+    mat = options.mat_config or share("config", "mat.yaml")
+    xacro = share("urdf", "mat.urdf.xacro")
+    extra = report_extras(layout, mat, xacro, person, options.seed, folder / "mat.png")
+    outcome.details["load_correlation"] = extra["pressure"]["correlation"]
+    if "picture_missing" in extra:
+        outcome.details["picture_missing"] = extra.pop("picture_missing")
+    extra |= {"checks": outcome.as_dict()["checks"], "simulated": True}
+    extra["software"] = f"SpineMat {software_version()}"
     who = _who(person, row, options.seed)
     outcome.details["report"] = str(write_report(folder, layout, who, extra))
-
-
-def stopped(state: SafetyState | None) -> str:
-    """Why the mat is stopped, for people; empty when it is not."""
-    if state is None or state.state != SafetyState.STOPPED:
-        return ""
-    return f"STOPPED: {state.cause}: {state.detail}"

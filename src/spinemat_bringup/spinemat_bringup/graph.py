@@ -54,16 +54,22 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
     mat = {"mat_config": str(options.mat_config)}
     nodes = [
         NodeSpec(
-            "safety_supervisor", "spinemat_safety", "safety_supervisor",
-            parameters=mat | {
+            "safety_supervisor",
+            "spinemat_safety",
+            "safety_supervisor",
+            parameters=mat
+            | {
                 "required_nodes": ["finger_actuation", "spine_contour", "session_orchestrator"],
                 "state_dir": str(options.state_dir or ""),
             },
         ),
         NodeSpec("recorder", "spinemat_recording", "recorder"),
         NodeSpec(
-            "session_orchestrator", "spinemat_session", "session_orchestrator",
-            parameters=mat | {
+            "session_orchestrator",
+            "spinemat_session",
+            "session_orchestrator",
+            parameters=mat
+            | {
                 "programmes": str(share("config", "programmes.yaml")),
                 "sessions_dir": str(options.sessions_dir or ""),
             },

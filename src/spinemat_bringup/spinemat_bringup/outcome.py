@@ -78,8 +78,13 @@ class Outcome:
     def show(self, console: Console) -> None:
         """Print the checks as a table."""
         table = Table(title=f"spinemat {self.command}", title_justify="left")
-        for column, side in (("check", "left"), ("value", "right"), ("", "center"),
-                             ("limit", "right"), ("", "left")):
+        for column, side in (
+            ("check", "left"),
+            ("value", "right"),
+            ("", "center"),
+            ("limit", "right"),
+            ("", "left"),
+        ):
             table.add_column(column, justify=side)  # type: ignore[arg-type]
         for c in self.checks:
             verdict = "[green]pass[/]" if c.passed else "[bold red]FAIL[/]"

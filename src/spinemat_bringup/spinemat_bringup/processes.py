@@ -48,8 +48,12 @@ class Processes:
     def __enter__(self) -> Processes:
         """Start all nodes in order."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {"ROS_LOG_DIR": str(self.log_dir), "PYTHONUNBUFFERED": "1",
-                                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "ROS_LOG_DIR": str(self.log_dir),
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         try:
             for spec in self._nodes:
                 with (self.log_dir / f"{spec.name}.log").open("wb") as log:

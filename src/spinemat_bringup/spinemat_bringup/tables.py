@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.table import Table
+
 from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import LevelStiffness
 
@@ -12,20 +13,28 @@ from spinemat_interfaces.msg import LevelStiffness
 def scan_tables(result: ScanSpine.Result) -> list[Table]:
     """Return the contour and, if measured, the stiffness map."""
     c = result.contour
-    contour = Table(title="Contour of the back, unloaded, end-expiration", title_justify="left",
-                    caption=c.method, caption_justify="left")
+    contour = Table(
+        title="Contour of the back, unloaded, end-expiration",
+        title_justify="left",
+        caption=c.method,
+        caption_justify="left",
+    )
     for name in ("row x / mm", "left / mm", "right / mm", "contact"):
         contour.add_column(name, justify="right")
     for x, left, right, valid in zip(c.row_x, c.left, c.right, c.valid, strict=True):
-        contour.add_row(f"{1e3 * x:.0f}", f"{1e3 * left:.1f}", f"{1e3 * right:.1f}",
-                        "yes" if valid else "no")
+        contour.add_row(
+            f"{1e3 * x:.0f}", f"{1e3 * left:.1f}", f"{1e3 * right:.1f}", "yes" if valid else "no"
+        )
     angles = f"kyphosis {math.degrees(c.kyphosis):.0f}°, lordosis {math.degrees(c.lordosis):.0f}°"
     contour.add_row("", "", "", angles)
     if not result.stiffness.levels:
         return [contour]
-    stiffness = Table(title="Posteroanterior stiffness, N/mm ± standard error",
-                      title_justify="left", caption=result.stiffness.method,
-                      caption_justify="left")
+    stiffness = Table(
+        title="Posteroanterior stiffness, N/mm ± standard error",
+        title_justify="left",
+        caption=result.stiffness.method,
+        caption_justify="left",
+    )
     for name in ("level", "pair", "left", "right", "reason"):
         stiffness.add_column(name)
     sides = (LevelStiffness.BOTH, LevelStiffness.LEFT, LevelStiffness.RIGHT)
@@ -35,8 +44,9 @@ def scan_tables(result: ScanSpine.Result) -> list[Table]:
         for side in sides:
             e = entries.get((level, side))
             ok = e is not None and e.valid
-            cells.append(f"{e.value / 1e3:.1f} ± {e.standard_error / 1e3:.1f}" if ok and e
-                         else "–")
+            cells.append(
+                f"{e.value / 1e3:.1f} ± {e.standard_error / 1e3:.1f}" if ok and e else "–"
+            )
             reason = reason or (e.reason if e is not None else "")
         stiffness.add_row(level, *cells, reason)
     return [contour, stiffness]

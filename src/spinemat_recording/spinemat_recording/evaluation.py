@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinemat.layout import MatLayout
 
+from spinemat.layout import MatLayout
 from spinemat_recording.change import TRUNK
 from spinemat_recording.record import (
     Contour,

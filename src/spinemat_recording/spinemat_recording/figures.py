@@ -17,8 +17,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from spinemat.layout import MatLayout
 
+from spinemat.layout import MatLayout
 from spinemat_recording.record import Contour, SessionRecord, StiffnessMap
 
 BEFORE, AFTER, TRUTH, STOP, INK = "#2b6ca3", "#c65a11", "#444444", "#b00020", "#333333"

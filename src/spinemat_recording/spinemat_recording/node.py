@@ -23,14 +23,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
-from spinemat_ros.codec import nanoseconds
-from spinemat_ros.node import declare, header, publisher
-from spinemat_ros.spin import run
-from spinemat_ros.topics import TOPICS
 
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
 from spinemat_recording.record import PHASES, SAFETY, SEVERITIES
+from spinemat_ros.codec import nanoseconds
+from spinemat_ros.node import declare, header, publisher
+from spinemat_ros.spin import run
+from spinemat_ros.topics import TOPICS
 
 SECOND = 1_000_000_000
 AFTER_ABORT = SECOND  # ns of drive time recorded after ABORTED: shows the fingers let go

@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from spinemat.layout import MatLayout
 
+from spinemat.layout import MatLayout
 from spinemat_recording import figures
 from spinemat_recording.change import TRUNK, changes, level_names
 from spinemat_recording.evaluation import evaluate

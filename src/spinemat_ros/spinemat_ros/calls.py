@@ -9,9 +9,9 @@ import numpy as np
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.task import Future
+
 from spinemat.press import PressGoal
 from spinemat_interfaces.action import Press
-
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.script import wait
 
@@ -55,7 +55,9 @@ class ActionCall:
         return bool(self._client.server_is_ready())
 
     async def call(
-        self, goal: Any, unwanted: Callable[[], bool],
+        self,
+        goal: Any,
+        unwanted: Callable[[], bool],
         feedback: Callable[[Any], None] | None = None,
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `unwanted` is true."""

@@ -12,11 +12,11 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
+from std_msgs.msg import Header
+
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
 from spinemat_interfaces.msg import Event, Heartbeat
-from std_msgs.msg import Header
-
 from spinemat_ros.codec import stamp
 from spinemat_ros.topics import TOPICS
 
@@ -110,7 +110,10 @@ class Voice:
             )
 
     def say(
-        self, kind: str, text: str, data: Mapping[str, Any] | None = None,
+        self,
+        kind: str,
+        text: str,
+        data: Mapping[str, Any] | None = None,
         severity: int = Event.INFO,
     ) -> None:
         """Publish an event and log it."""

@@ -26,7 +26,7 @@ class Ending(Enum):
     CANCELED = "canceled"
 
 
-class wait(Awaitable[Any]):  # noqa: N801 - reads as a keyword: `await wait(future)`
+class wait(Awaitable[Any]):
     """Suspend a script until `future` is done; the value is its result."""
 
     def __init__(self, future: Future) -> None:

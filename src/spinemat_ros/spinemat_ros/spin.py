@@ -17,6 +17,7 @@ import rclpy
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
 from spinemat.errors import InvalidInput
 
 __all__ = ["Stopper", "make_executor", "run"]
@@ -60,7 +61,9 @@ def run(
         args: command line, as rclpy takes it.
         loop: turns the executor until the stopper is true; the default just waits for events.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(
+        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
+    )
     stopper = Stopper()
     node: Node | None = None
     try:

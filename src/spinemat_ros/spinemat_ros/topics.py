@@ -12,8 +12,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from spinemat_interfaces import msg
 from std_msgs.msg import Empty
+
+from spinemat_interfaces import msg
 
 
 def _profile(depth: int, *, latched: bool = False) -> QoSProfile:

@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from std_msgs.msg import Empty
+from std_srvs.srv import Trigger
+
 from spinemat.safety import STEADY_TIMEOUT, Sample, State, Supervisor
 from spinemat_interfaces.msg import (
     DrivePermit,
@@ -29,8 +32,6 @@ from spinemat_interfaces.srv import Reset
 from spinemat_ros.codec import doubles, floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import run
-from std_msgs.msg import Empty
-from std_srvs.srv import Trigger
 
 STATE_CYCLES = 25  # safety/state at 10 Hz
 

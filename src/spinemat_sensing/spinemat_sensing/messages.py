@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from std_msgs.msg import Header
+
 from spinemat.contour import ContourEstimate
 from spinemat.stiffness import METHOD, LevelEstimate
 from spinemat_interfaces.msg import Contour, LevelStiffness, StiffnessMap
 from spinemat_ros.codec import bools, doubles
-from std_msgs.msg import Header
 
 SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": LevelStiffness.RIGHT}
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
 from spinemat.anatomy import check_intake
 from spinemat.breathing import BreathWatch
 from spinemat.control import Mode
@@ -23,7 +24,6 @@ from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
-
 from spinemat_sensing.messages import contour_message, stiffness_message
 
 SLOW_CYCLES = 25  # breathing and pressure at 10 Hz

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from std_srvs.srv import Trigger
+
 from spinemat.anatomy import Intake, check_intake
 from spinemat.errors import InvalidInput, choice
 from spinemat.programme import Programme, load_programmes, plan_phase
@@ -29,7 +31,6 @@ from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
-from std_srvs.srv import Trigger
 
 STATE_CYCLES = 25  # session/state at 10 Hz
 SCAN_TIME = 2 * REST_TIME + 13.0 + GROUP_SPACING * (1.0 / RAMP_RATE + 6.0)  # s, estimate
@@ -39,8 +40,18 @@ MIN_PIECE = 1.0  # s: a shorter rest of a paused phase is not resumed
 
 PHASES = {
     getattr(SessionState, name): name
-    for name in ("IDLE", "INTAKE", "ON_MAT", "SCAN", "PLAN", "TREAT", "PAUSED", "RESCAN",
-                 "REPORT", "ABORTED")
+    for name in (
+        "IDLE",
+        "INTAKE",
+        "ON_MAT",
+        "SCAN",
+        "PLAN",
+        "TREAT",
+        "PAUSED",
+        "RESCAN",
+        "REPORT",
+        "ABORTED",
+    )
 }
 
 
@@ -110,8 +121,9 @@ class SessionOrchestrator(Node):
 
     def _enter(self, phase: int, detail: str = "") -> None:
         self._state.phase, self._state.detail = phase, detail
-        self._voice.say("phase", f"{PHASES[phase]}{': ' if detail else ''}{detail}",
-                        {"phase": PHASES[phase]})
+        self._voice.say(
+            "phase", f"{PHASES[phase]}{': ' if detail else ''}{detail}", {"phase": PHASES[phase]}
+        )
         self._tell()
 
     def _unwanted(self) -> bool:
@@ -125,8 +137,10 @@ class SessionOrchestrator(Node):
         treating = self._state.phase == SessionState.TREAT
         self._paused = self._paused or treating
         response.success = self._paused
-        response.message = "pausing" if self._paused else (
-            f"nothing to pause in {PHASES[self._state.phase]}; allowed: in TREAT"
+        response.message = (
+            "pausing"
+            if self._paused
+            else (f"nothing to pause in {PHASES[self._state.phase]}; allowed: in TREAT")
         )
         return response
 
@@ -147,7 +161,8 @@ class SessionOrchestrator(Node):
     def _check(self, request: RunSession.Goal) -> tuple[Intake, Programme]:
         if self._goal is not None:
             raise InvalidInput(
-                "run_session", request.person_id,
+                "run_session",
+                request.person_id,
                 f"one session at a time; {self._state.session_id} is running",
             )
         if not request.person_id.strip() or "/" in request.person_id:
@@ -155,12 +170,14 @@ class SessionOrchestrator(Node):
         intake = check_intake(request.sex, request.age, request.stature, request.mass)
         name = choice("programme", request.programme, self._programmes)
         if self._safety is None or self._safety.state not in (
-            SafetyState.READY, SafetyState.MOVING
+            SafetyState.READY,
+            SafetyState.MOVING,
         ):
             raise InvalidInput("safety", self._safety_words(), "READY")
         if not (self._scan.ready() and self._press.ready()):
-            raise InvalidInput("graph", "spine_contour or finger_actuation is missing",
-                               "both running and active")
+            raise InvalidInput(
+                "graph", "spine_contour or finger_actuation is missing", "both running and active"
+            )
         return intake, self._programmes[name]
 
     def _safety_words(self) -> str:
@@ -202,18 +219,25 @@ class SessionOrchestrator(Node):
                 folder.mkdir(parents=True)
                 self._state.folder = str(folder.resolve())
             except OSError as error:
-                self._voice.say("record", f"no record: {folder}: {error.strerror}",
-                                severity=Event.WARNING)
+                self._voice.say(
+                    "record", f"no record: {folder}: {error.strerror}", severity=Event.WARNING
+                )
         self._began = self._cycle
-        self._planned = SCAN_TIME + RESCAN_TIME + 3.0 + sum(
-            phase.duration + PHASE_TIME for phase in programme.phases
+        self._planned = (
+            SCAN_TIME
+            + RESCAN_TIME
+            + 3.0
+            + sum(phase.duration + PHASE_TIME for phase in programme.phases)
         )
         self._stops = self._safety.stops if self._safety else 0
         self._kept = {
             "session_id": self._state.session_id,
             "person": {
-                "id": request.person_id, "sex": request.sex, "age": request.age,
-                "stature": request.stature, "mass": request.mass,
+                "id": request.person_id,
+                "sex": request.sex,
+                "age": request.age,
+                "stature": request.stature,
+                "mass": request.mass,
             },
             "programme": asdict(programme),
             "plan": [],
@@ -232,8 +256,9 @@ class SessionOrchestrator(Node):
             part.write_text(json.dumps(self._kept, indent=1), encoding="utf-8")
             part.replace(path)
         except OSError as error:
-            self._voice.say("record", f"session.json not written: {error.strerror}",
-                            severity=Event.WARNING)
+            self._voice.say(
+                "record", f"session.json not written: {error.strerror}", severity=Event.WARNING
+            )
 
     async def _session(
         self, request: RunSession.Goal, intake: Intake, programme: Programme
@@ -252,8 +277,10 @@ class SessionOrchestrator(Node):
             if goal is not None:
                 goals.append((phase, goal))
                 top = float((goal.preload + goal.amplitude).max())
-                words = (f"{phase.region}, {phase.pattern}: {goal.fingers.size} fingers, up to"
-                         f" {top:.1f} N at {goal.rate:g} Hz for {goal.duration:g} s")
+                words = (
+                    f"{phase.region}, {phase.pattern}: {goal.fingers.size} fingers, up to"
+                    f" {top:.1f} N at {goal.rate:g} Hz for {goal.duration:g} s"
+                )
             self._kept["plan"].append(words)
             self._voice.say("plan", words)
         self._keep()
@@ -267,8 +294,13 @@ class SessionOrchestrator(Node):
 
     async def _scan_once(self, intake: Intake, again: bool, start: int) -> ScanSpine.Result:
         goal = ScanSpine.Goal(
-            sex=intake.sex, age=intake.age, stature=intake.stature, mass=intake.mass,
-            stiffness=True, same_person=again, start_cycle=start,
+            sex=intake.sex,
+            age=intake.age,
+            stature=intake.stature,
+            mass=intake.mass,
+            stiffness=True,
+            same_person=again,
+            start_cycle=start,
         )
         result: ScanSpine.Result = await self._scan.call(goal, self._unwanted)
         if not result.success:
@@ -325,10 +357,15 @@ class SessionOrchestrator(Node):
         self._kept["stops"] = stops
         self._keep()
         result = RunSession.Result(
-            success=not message, message=message, session_id=self._state.session_id,
-            folder=self._state.folder, stops=stops,
+            success=not message,
+            message=message,
+            session_id=self._state.session_id,
+            folder=self._state.folder,
+            stops=stops,
         )
-        self._state.progress, self._state.time_left = (self._state.progress if message else 1.0), 0.0
+        self._state.time_left = 0.0
+        if not message:
+            self._state.progress = 1.0
         cancelled = bool(handle.is_cancel_requested)
         self._goal = None
         self._enter(SessionState.IDLE, message or "completed")

@@ -3,8 +3,8 @@
 In lock-step it publishes a drive state, moves the physics on with the orders it already has (one
 cycle of latency, as real drives have), and waits for the answers to that state, so that the whole
 graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
-come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be observed. In real-time
-mode it paces itself and counts late answers.
+come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be
+observed. In real-time mode it paces itself and counts late answers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
+from std_srvs.srv import SetBool
+
 from spinemat.anatomy import TRUNK
 from spinemat.drive import DriveStage, MotorOrder
 from spinemat_interfaces.msg import (
@@ -34,8 +36,6 @@ from spinemat_interfaces.msg import (
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import Stopper, run
-from std_srvs.srv import SetBool
-
 from spinemat_sim.person import DEFAULT_ROW, person_from_row
 from spinemat_sim.plant import Imperfections, Plant
 from spinemat_sim.urdf import expand_urdf
@@ -59,7 +59,10 @@ class MatSimulator(Node):
             self, "start_wait", 60.0, "s to wait for the first answers in lock-step", (0.0, 600.0)
         )
         self._answer_wait = declare(
-            self, "answer_wait", 0.2, "s of wall time to wait for an answer in lock-step",
+            self,
+            "answer_wait",
+            0.2,
+            "s of wall time to wait for an answer in lock-step",
             (0.01, 10.0),
         )
         config = self.get_parameter("mat_config").value
@@ -242,12 +245,19 @@ class MatSimulator(Node):
     def _tell_stiffness(self) -> None:
         from spinemat_sim.indenter import stiffness_truth
 
-        sides = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT,
-                 "right": LevelStiffness.RIGHT}
+        sides = {
+            "both": LevelStiffness.BOTH,
+            "left": LevelStiffness.LEFT,
+            "right": LevelStiffness.RIGHT,
+        }
         levels = [
             LevelStiffness(
-                level=level, side=sides[side], x=float(self._person.level_x[level]),
-                value=float(value), standard_error=0.0, valid=True,
+                level=level,
+                side=sides[side],
+                x=float(self._person.level_x[level]),
+                value=float(value),
+                standard_error=0.0,
+                valid=True,
             )
             for (level, side), value in stiffness_truth(self._person, levels=TRUNK).items()
         ]
@@ -269,5 +279,3 @@ def _loop(node: Node, executor: EventsExecutor, stopper: Stopper) -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node."""
     run(MatSimulator, args, _loop)
-
-

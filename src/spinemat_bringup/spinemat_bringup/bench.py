@@ -1,0 +1,104 @@
+"""`spinemat bench …`: speed as ratios against a baseline measured in the same run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from spinemat.control import FingerController
+from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat_bringup.graph import share
+from spinemat_bringup.outcome import Outcome
+from spinemat_sim.person import person_from_row
+from spinemat_sim.plant import Plant
+from spinemat_sim.urdf import expand_urdf
+
+ROUNDS, CALLS = 15, 200  # medians over rounds, baseline and candidate in turn
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    for _ in range(CALLS):
+        call()
+    return (time.perf_counter() - started) / CALLS
+
+
+def _pairs(candidate: Callable[[], object], base: Callable[[], object]) -> tuple[float, float]:
+    """Return the medians of candidate and baseline, s per call, measured in turn."""
+    both = np.array([(_seconds(candidate), _seconds(base)) for _ in range(ROUNDS)])
+    median = np.median(both, axis=0)
+    return float(median[0]), float(median[1])
+
+
+def plant() -> Outcome:
+    """Measure one cycle of the plant, sensors and drives included, against bare physics."""
+    started = time.monotonic()
+    mat = share("config", "mat.yaml")
+    layout = load_layout(mat)
+    urdf = expand_urdf(share("urdf", "mat.urdf.xacro"), mat)
+    whole = Plant(layout, person_from_row(), urdf)
+    bare = Plant(layout, person_from_row(), urdf)
+    still, low, high = np.zeros(layout.n), np.full(layout.n, -20.0), np.full(layout.n, 20.0)
+    model, data = bare.model, bare.data
+    steps = max(round(layout.cycle / model.opt.timestep), 1)
+
+    def cycle() -> None:
+        whole.step(still, low, high)
+        whole.measure()
+        whole.truth()
+
+    def physics() -> None:
+        for _ in range(steps):
+            mujoco.mj_step(model, data)
+
+    seconds, base = _pairs(cycle, physics)
+    outcome = Outcome("bench plant", time.monotonic() - started)
+    outcome.check("times_real_time", layout.cycle / seconds, ">=", 5.0)
+    outcome.details = {
+        "cycle_us": 1e6 * seconds,
+        "bare_physics_us": 1e6 * base,
+        "cycle_over_bare_physics": seconds / base,
+    }
+    return outcome
+
+
+def control() -> Outcome:
+    """Measure one control step for 26 fingers against one for 104."""
+    started = time.monotonic()
+    normal = load_layout(share("config", "mat.yaml"))
+    seconds, base = _pairs(_step(_long_mat(52)), _step(normal))
+    outcome = Outcome("bench control", time.monotonic() - started)
+    outcome.check("cost_104_over_26", seconds / base, "<=", 2.0)
+    outcome.details = {"step_104_us": 1e6 * seconds, "step_26_us": 1e6 * base}
+    return outcome
+
+
+def _step(layout: MatLayout) -> Callable[[], object]:
+    controller = FingerController(layout)
+    controller.approach(np.arange(layout.n), 0.005, np.full(layout.n, np.nan))
+    position, force = np.zeros(layout.n), np.full(layout.n, 2.0)
+    return lambda: controller.step(position, force)
+
+
+def _long_mat(rows: int) -> MatLayout:
+    normal = load_layout(share("config", "mat.yaml"))
+    f = normal.finger
+    return parse_layout(
+        {
+            "name": "long",
+            "cycle": normal.cycle,
+            "surface": {"x_min": -0.5, "x_max": 2.0, "width": 0.6, "thickness": 0.05},
+            "rows": [
+                {"name": f"r{i:02d}", "x": 0.035 * i, "offset": 0.03, "region": "lumbar"}
+                for i in range(rows)
+            ],
+            "finger": {**vars(f), "stroke": list(f.stroke)},
+            "limits": {
+                region: {"press": normal.press_limits[region], "trip": normal.trip_limits[region]}
+                for region in normal.press_limits
+            },
+        }
+    )
