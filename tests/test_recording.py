@@ -129,16 +129,6 @@ class Graph:
 
 
 @pytest.fixture
-def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Keep this test's graph to itself."""
-    domain = 1 + os.getpid() % 100
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_PYTHON_CHECK_FIELDS", "1")
-    return domain
-
-
-@pytest.fixture
 def graph(ros_domain: int) -> Iterator[Graph]:
     running = Graph()
     yield running

@@ -1,7 +1,5 @@
 """`python -m spinemat_bringup`: the command line."""
 
-import sys
-
 from spinemat_bringup.cli import main
 
-sys.exit(main())
+main(prog_name="spinemat")

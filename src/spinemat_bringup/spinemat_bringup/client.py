@@ -10,6 +10,7 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -39,9 +40,12 @@ class MatClient:
 
     def __enter__(self) -> MatClient:
         """Join the graph."""
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = Node("spinemat_command_line", namespace=self._namespace)
-        self._executor = SingleThreadedExecutor()
+        self._context = Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = Node(
+            "spinemat_command_line", namespace=self._namespace, context=self._context
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         subscription(self._node, "events", self.events.append)
         subscription(self._node, "safety/state", self._on_safety)
@@ -52,13 +56,17 @@ class MatClient:
         """Leave the graph."""
         self._executor.shutdown()
         self._node.destroy_node()
-        rclpy.try_shutdown()
+        self._context.try_shutdown()
 
     def _on_safety(self, msg: SafetyState) -> None:
         self.safety = msg
 
     def _on_session(self, msg: SessionState) -> None:
         self.session = msg
+
+    def listen(self, topic: str, callback: Callable[[Any], None]) -> None:
+        """Call `callback` with every message of a topic of the mat."""
+        subscription(self._node, topic, callback)
 
     def spin(self, seconds: float) -> None:
         """Handle what comes in for up to `seconds`."""

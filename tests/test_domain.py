@@ -1,0 +1,336 @@
+"""Control, drive stage, rules, layout and scan without ROS."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from closed_loop import MAT, ROOT, ClosedLoop
+from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions, regions_at
+from spinemat.breathing import estimate_breathing
+from spinemat.drive import Category, DriveStage, Stage
+from spinemat.errors import InvalidInput
+from spinemat.layout import load_layout, parse_layout
+from spinemat.press import PressGoal, Waveform, wave
+from spinemat.programme import load_programmes, plan_phase
+from spinemat.safety import START_STATES, Sample, State, Supervisor
+from spinemat.scan import SpineScan
+
+LAYOUT = load_layout(MAT)
+
+
+def mat_with(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(yaml.safe_load(MAT.read_text()))
+    target = data
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("rows", 12, "x"), 2.0, ("rows[12].x", "2.0", "-0.55 to 0.85 m")),
+        (("rows", 3, "x"), 0.1, ("rows[3].x", "0.1", "must not touch")),
+        (("rows", 0, "offset"), 0.005, ("rows[0].offset", "0.005", "0.015")),
+        (("rows", 0, "region"), "tail", ("rows[0].region", "tail", "neck, thoracic, lumbar")),
+        (("finger", "tip_area"), 0.0001, ("finger.tip_area", "0.0001", "0.0007")),
+        (("limits", "neck", "press"), 50.0, ("limits.neck.press", "50.0", "1 to 10 N")),
+        (("limits", "neck", "trip"), float("nan"), ("limits.neck.trip", "nan")),
+        (("cycle",), "fast", ("cycle", "fast", "0.001 to 0.01 s")),
+        (("rows",), [], ("rows", "1 to 128")),
+        (("colour",), "red", ("mat.colour", "red")),
+    ],
+)
+def test_a_bad_mat_is_refused_with_field_value_and_range(
+    path: tuple[Any, ...], value: Any, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse_layout(mat_with(path, value))
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_mat_file_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"nowhere\.yaml"):
+        load_layout("nowhere.yaml")
+
+
+def test_levels_lie_in_order_and_borders_are_careful() -> None:
+    x = level_positions(1.75)
+    positions = [x[level] for level in (*LEVELS, "S1")]
+    assert positions == sorted(positions, reverse=True)
+    border = 0.5 * (x["C7"] + x["T1"])
+    assert regions_at(np.array([border - 0.005, border - 0.02]), 1.75) == ["neck", "thoracic"]
+
+
+def test_waves_stay_in_range_and_start_at_zero() -> None:
+    turns = np.linspace(-1.0, 3.0, 1000)
+    for shape in Waveform:
+        w = wave(shape, turns)
+        assert w.min() >= 0.0
+        assert w.max() <= 1.0
+        assert np.all(w[turns < 0.0] == 0.0)
+
+
+def test_breathing_is_found_with_its_phase() -> None:
+    t = np.arange(0.0, 12.0, 0.02)
+    rate = 0.23
+    noise = np.random.default_rng(1).normal(0.0, 2e-5, t.size)
+    found = estimate_breathing(t, 0.0005 * np.cos(2 * np.pi * rate * t + 1.0) + 2e-5 * t + noise)
+    assert found is not None
+    assert found.valid
+    assert found.rate == pytest.approx(rate, abs=0.01)
+    expected = np.mod(2 * np.pi * rate * t[-1] + 1.0, 2 * np.pi)
+    assert np.cos(found.phase - expected) > 0.95
+
+
+# ---- the drive stage -----------------------------------------------------------------------
+
+
+def running_stage() -> tuple[DriveStage, int]:
+    stage = DriveStage(LAYOUT)
+    low = np.full(LAYOUT.n, LAYOUT.finger.stroke[0])
+    for cycle in range(1, 11):
+        stage.hand(True)
+        stage.step(cycle, low)
+        assert stage.command(cycle, np.full(LAYOUT.n, 0.01), np.full(LAYOUT.n, 5.0)) is None
+        if cycle % 2 == 0:
+            assert stage.permit(cycle, True, 0, "a") is None
+    assert stage.stage is Stage.RUNNING
+    return stage, 10
+
+
+@pytest.mark.parametrize("missing", ["command", "permit", "hand", "granted", "boot"])
+def test_the_drive_lets_go_by_itself(missing: str) -> None:
+    stage, cycle = running_stage()
+    up = np.full(LAYOUT.n, 0.02)
+    released = None
+    for step in range(1, 120):
+        cycle += 1
+        stage.hand(missing != "hand")
+        order = stage.step(cycle, up)
+        if stage.stage is not Stage.RUNNING and released is None:
+            released = step
+            assert np.all(order.high <= 0.0), "a released motor must not press"
+        if missing != "command":
+            stage.command(cycle, np.full(LAYOUT.n, 0.01), np.full(LAYOUT.n, 5.0))
+        if missing != "permit":
+            boot = "b" if missing == "boot" else "a"
+            stage.permit(cycle, missing != "granted", Category.RELEASE_AND_RETRACT, boot)
+    assert released is not None
+    assert released <= 27
+    assert stage.stage is Stage.RETRACTING
+
+
+@pytest.mark.parametrize(
+    ("cycle", "velocity", "ceiling", "word"),
+    [
+        (11, 0.0, 5.0, "future"),
+        (10, 0.0, 5.0, "repeated"),
+        (10, np.nan, 5.0, "finite"),
+        (10, 0.0, np.inf, "finite"),
+        (10, 0.0, -1.0, "negative"),
+    ],
+)
+def test_the_drive_refuses_bad_commands(
+    cycle: int, velocity: float, ceiling: float, word: str
+) -> None:
+    stage, _ = running_stage()
+    n = LAYOUT.n
+    words = stage.command(cycle, np.full(n, velocity), np.full(n, ceiling))
+    assert words is not None
+    assert word in words
+    assert "entries" in (stage.command(10, np.zeros(n - 1), np.zeros(n)) or "")
+
+
+# ---- the supervisor ------------------------------------------------------------------------
+
+
+def sample(at: int, **fields: Any) -> Sample:
+    n = LAYOUT.n
+    values: dict[str, Any] = {
+        "cycle": at,
+        "stamp": at * 4_000_000,
+        "boot_id": "a",
+        "position": np.full(n, -0.01),
+        "velocity": np.zeros(n),
+        "force": np.zeros(n),
+        "current": np.zeros(n),
+        "temperature": np.full(n, 25.0),
+        "status": np.zeros(n, dtype=np.int64),
+        "stage": int(Stage.RUNNING),
+    }
+    return Sample(**(values | fields))
+
+
+def ready() -> tuple[Supervisor, int]:
+    s = Supervisor(LAYOUT)
+    assert not s.on_state(sample(1), 0.0).granted, "it starts without permission"
+    for cycle in range(2, START_STATES + 3):
+        s.hand(True, cycle)
+        decision = s.on_state(sample(cycle), 0.0)
+    assert decision.granted
+    return s, cycle
+
+
+def one(value: float) -> np.ndarray:
+    array = np.zeros(LAYOUT.n)
+    array[5] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"force": one(41.0)}, "finger force"),
+        ({"force": np.full(26, 12.0)}, "total force"),
+        ({"force": one(np.nan)}, "drive data"),
+        ({"force": np.zeros(25)}, "drive data"),
+        ({"position": one(0.2)}, "stroke"),
+        ({"velocity": one(0.5)}, "finger speed"),
+        ({"temperature": one(90.0)}, "temperature"),
+        ({"status": one(2).astype(int)}, "drive fault"),
+        ({"boot_id": "b"}, "drive order"),
+        ({"stamp": 10**12}, "drive order"),
+        ({"cycle": 3}, "drive order"),
+        ({"stage": int(Stage.RELEASING)}, "drive watchdog"),
+    ],
+)
+def test_every_rule_stops_latches_and_needs_a_reset(fields: dict[str, Any], cause: str) -> None:
+    s, cycle = ready()
+    s.hand(True, cycle)
+    decision = s.on_state(sample(cycle + 1, **fields), 0.0)
+    assert not decision.granted
+    assert s.state is State.STOPPED
+    assert s.cause == cause
+    for later in range(cycle + 2, cycle + 200):
+        s.hand(True, later)
+        assert not s.on_state(sample(later), 0.0).granted, "a stop latches"
+    done, message = s.reset("test", "cause is gone")
+    assert done, message
+    assert s.state is State.STARTING, "never straight into motion"
+
+
+def test_a_silent_hand_control_stops() -> None:
+    s, cycle = ready()
+    s.hand(True, cycle)
+    for later in range(cycle + 1, cycle + 40):
+        s.on_state(sample(later), 0.0)
+    assert (s.state, s.cause) == (State.STOPPED, "hand control")
+
+
+def test_an_earlier_stop_outlives_a_restart() -> None:
+    s = Supervisor(LAYOUT, latched="stopped before the restart")
+    for cycle in range(1, 200):
+        s.hand(True, cycle)
+        assert not s.on_state(sample(cycle), 0.0).granted
+    assert s.reset("test", "looked at")[0]
+
+
+def test_limits_only_go_down() -> None:
+    s, _ = ready()
+    s.lower(np.full(LAYOUT.n, 12.0))
+    s.lower(np.full(LAYOUT.n, 100.0))
+    assert s.trip_limit.max() == 12.0
+
+
+# ---- programmes ----------------------------------------------------------------------------
+
+
+def test_plans_keep_limits_weight_and_contact(tmp_path: Path) -> None:
+    intake = check_intake("female", 60.0, 1.55, 48.0)
+    height = np.full(LAYOUT.n, 0.005)
+    height[[8, 9]] = np.nan
+    known = np.ones(LAYOUT.n, dtype=bool)
+    for programme in load_programmes(ROOT / "config/programmes.yaml").values():
+        for phase in programme.phases:
+            goal = plan_phase(phase, LAYOUT, intake, height, known)
+            assert goal is not None
+            assert not np.isin([8, 9], goal.fingers).any(), "press only where contact was found"
+            top = goal.preload + goal.amplitude
+            assert (top <= 0.95 * LAYOUT.press_limits[phase.region] + 1e-9).all()
+            assert (top <= LAYOUT.press_limit[goal.fingers]).all()
+            less = plan_phase(phase, LAYOUT, intake, height, ~known)
+            assert less is not None
+            assert less.amplitude.sum() <= goal.amplitude.sum()
+
+
+def test_a_bad_programme_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "p: {title: t, phases: [{region: lumbar, pattern: wave_up, intensity: 2.0,"
+        " rate: 0.5, duration: 10.0}]}"
+    )
+    with pytest.raises(InvalidInput, match=r"phases\[0\]\.intensity: 2\.0 .* 0 to 0\.95"):
+        load_programmes(path)
+
+
+# ---- in the plant --------------------------------------------------------------------------
+
+
+def rhythm(rate: float) -> PressGoal:
+    k = np.array([10, 11])
+    return PressGoal(
+        Waveform.RAISED_COSINE,
+        k,
+        np.full(2, 2.0),
+        np.full(2, 10.0),
+        np.zeros(2),
+        rate,
+        6.0,
+        0.005,
+        np.full(2, np.nan),
+        False,
+        0,
+    )
+
+
+def test_force_follows_the_rhythm_within_the_limits() -> None:
+    loop = ClosedLoop()
+    run, outcome = loop.press(rhythm(0.5))
+    assert outcome.contact.all()
+    assert run.tracking_error < 1.0
+    assert (loop.peak <= loop.layout.press_limit).all()
+
+
+def test_a_withdrawn_permit_releases_within_the_plant() -> None:
+    loop = ClosedLoop()
+    from spinemat.press import PressRun
+
+    run = PressRun(rhythm(0.5), loop.layout)
+    while loop.plant.truth().force[10] < 8.0:
+        loop.step(run)
+    loop.granted = False
+    withdrawn = loop.cycle
+    while loop.plant.truth().force.max() > 1.0:
+        loop.step(run)
+    assert (loop.cycle - withdrawn) * loop.layout.cycle < 0.25
+    for _ in range(400):
+        loop.step(run)
+    assert loop.plant.truth().force.max() < 0.1
+
+
+def test_a_scan_finds_contour_and_stiffness() -> None:
+    loop = ClosedLoop(seed=3)
+    p = loop.person
+    scan = SpineScan(loop.layout, check_intake(p.sex, float(p.age), p.stature, p.mass))
+    for step in scan.steps(0, True):
+        loop.samples.clear()
+        _, outcome = loop.press(step.goal)
+        scan.take(outcome, loop.samples)
+    assert scan.contour is not None
+    error = scan.contour.z - loop.plant.contour(scan.contour.x)
+    assert np.sqrt(np.mean(error**2)) < 0.003
+    truth = dict(zip(LEVELS[::-1], p.stiffness, strict=True))
+    pairs = [e for e in scan.levels() if e.side == "both" and e.level in TRUNK]
+    off = [abs(e.value - truth[e.level]) / truth[e.level] if e.valid else 1.0 for e in pairs]
+    assert np.median(off) < 0.20
+    assert (loop.peak <= loop.layout.press_limit).all(), "no probe above the press limit"
