@@ -108,14 +108,17 @@ def running_stage() -> tuple[DriveStage, int]:
     return stage, 10
 
 
-@pytest.mark.parametrize("missing", ["command", "permit", "hand", "granted", "boot"])
+@pytest.mark.parametrize(
+    "missing", ["command", "permit", "hand", "silent hand", "granted", "boot"]
+)
 def test_the_drive_lets_go_by_itself(missing: str) -> None:
     stage, cycle = running_stage()
     up = np.full(LAYOUT.n, 0.02)
     released = None
     for step in range(1, 120):
         cycle += 1
-        stage.hand(missing != "hand")
+        if missing != "silent hand":
+            stage.hand(missing != "hand")
         order = stage.step(cycle, up)
         if stage.stage is not Stage.RUNNING and released is None:
             released = step

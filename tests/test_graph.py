@@ -281,6 +281,44 @@ def test_a_second_session_is_refused_and_cancel_ends_the_first(mat: Mat) -> None
     assert list((Path(first.folder) / "bag").glob("*.mcap"))
 
 
+def test_a_session_pauses_unloaded_and_goes_on(mat: Mat) -> None:
+    c = mat.client
+    seen: list[int] = []
+    steps: list[str] = []
+    unloaded: list[float] = []
+
+    def feedback(state: SessionState) -> None:
+        if not seen or seen[-1] != state.phase:
+            seen.append(state.phase)
+
+    def wanted() -> bool:
+        treating = bool(seen) and seen[-1] == SessionState.TREAT
+        pressing = treating and mat.force.max() > 4.0
+        if not steps and pressing:
+            steps.append("adjust")
+            assert c.adjust(0.5, math.nan)[0]
+            assert not c.adjust(2.0, math.nan)[0], "never above the start"
+        elif steps == ["adjust"] and pressing:
+            steps.append("pause")
+            start = mat.truth[-1].cycle
+            assert c.trigger("pause")[0]
+            c.wait(lambda: mat.force.max() <= 2.0, 20.0, "unloading")
+            unloaded.append((mat.truth[-1].cycle - start) * LAYOUT.cycle)
+            c.wait(lambda: seen[-1] == SessionState.PAUSED, 20.0, "PAUSED")
+            assert c.trigger("resume")[0]
+            c.wait(lambda: seen[-1] == SessionState.TREAT, 20.0, "TREAT")
+            c.wait(lambda: mat.force.max() > 4.0, 30.0, "pressing again")
+            steps.append("resumed")
+        return steps[-1:] != ["resumed"]
+
+    result = c.run_session(_session(), feedback, wanted)
+    assert result.message == "cancelled"
+    assert steps == ["adjust", "pause", "resumed"]
+    # 0.5 s of drive time, and the way of the service call while time runs on
+    assert unloaded[0] < 1.0
+    c.wait(lambda: bool((mat.height < -0.008).all()), 30.0, "retraction")
+
+
 def test_killing_the_controller_in_a_press_releases_every_finger(tmp_path: Path) -> None:
     with running(tmp_path, "/doomed") as mat:
         killed: list[int] = []

@@ -69,6 +69,7 @@ class DriveStage:
         self._boot_id = ""
         self._boot_changed = False
         self._held = False
+        self._hand_cycle = -1
         self._cycle = 0
         self._since = 0
         self._hold = np.zeros(self._n)
@@ -106,8 +107,8 @@ class DriveStage:
         return None
 
     def hand(self, held: bool) -> None:
-        """Take the state of the control that the person on the mat holds."""
-        self._held = held
+        """Take the state of the control that the person on the mat holds; silence releases."""
+        self._held, self._hand_cycle = held, self._cycle
 
     @property
     def answered(self) -> tuple[int, int]:
@@ -118,6 +119,8 @@ class DriveStage:
         """Why the fingers may not be driven now; empty when they may."""
         if not self._held:
             return "hand control released"
+        if self._cycle - self._hand_cycle > self._watchdog:
+            return "hand control silent"
         if self._boot_changed:
             return "the supervisor restarted"
         if self._permit_cycle < 0 or self._cycle - self._permit_cycle > self._watchdog:

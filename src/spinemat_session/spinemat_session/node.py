@@ -20,7 +20,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from spinemat.anatomy import Intake, check_intake
-from spinemat.errors import InvalidInput, choice
+from spinemat.errors import InvalidInput, choice, number
 from spinemat.programme import Programme, load_programmes, plan_phase
 from spinemat.scan import GAP, GROUP_SPACING, RAMP_RATE, REST_TIME
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
@@ -79,6 +79,7 @@ class SessionOrchestrator(Node):
         self._stops = 0
         self._safety: SafetyState | None = None
         self._kept: dict[str, Any] = {}
+        self._pressing: Press.Goal | None = None
         self._states = publisher(self, "session/state")
         self._voice = Voice(self)
         self._cycles = CycleWaiter()
@@ -150,11 +151,24 @@ class SessionOrchestrator(Node):
         self._paused = False
         return response
 
-    async def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Any:
-        if not self._adjust.service_is_ready():
-            response.success, response.message = False, "finger_actuation does not answer"
+    def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Any:
+        """Check here and pass on: a service that waits for another would block this executor."""
+        try:
+            if self._pressing is None:
+                raise InvalidInput("adjust", PHASES[self._state.phase], "in TREAT")
+            if not np.isnan(request.strength):
+                number("strength", request.strength, 0.0, 1.0)
+            if not np.isnan(request.rate):
+                number("rate", request.rate, 0.2, self._pressing.rate, "Hz")
+            if not self._adjust.service_is_ready():
+                raise InvalidInput("graph", "fingers/adjust is missing", "finger_actuation runs")
+        except InvalidInput as error:
+            response.success, response.message = False, str(error)
             return response
-        return await self._adjust.call_async(request)
+        self._adjust.call_async(request)
+        response.success, response.message = True, "passed on to the fingers"
+        self._voice.say("adjust", f"strength {request.strength:g}, rate {request.rate:g} Hz")
+        return response
 
     # -- the session -----------------------------------------------------------------------
 
@@ -317,9 +331,11 @@ class SessionOrchestrator(Node):
         left = goal.duration
         while True:
             goal.start_cycle, goal.duration = start, left
+            self._pressing = goal
             result: Press.Result = await self._press.call(
                 goal, lambda: self._unwanted() or self._paused
             )
+            self._pressing = None
             if result.success:
                 return int(result.end_cycle)
             if self._unwanted() or not self._paused:

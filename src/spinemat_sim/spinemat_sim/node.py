@@ -65,6 +65,12 @@ class MatSimulator(Node):
             "s of wall time to wait for an answer in lock-step",
             (0.01, 10.0),
         )
+        self._virtual_hand = declare(
+            self,
+            "virtual_hand",
+            True,
+            "true: the virtual person holds the hand control; false: listen to drive/hand_input",
+        )
         config = self.get_parameter("mat_config").value
         self._person = person_from_row(row, seed)
         self._plant = Plant(
@@ -91,7 +97,11 @@ class MatSimulator(Node):
         self._maps = publisher(self, "truth/stiffness")
         subscription(self, "drive/command", self._on_command)
         subscription(self, "drive/permit", self._on_permit)
-        self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
+        if self._virtual_hand:
+            self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
+        else:
+            self._hand_held = False
+            subscription(self, "drive/hand_input", self._on_hand)
         self._tell_contour()
         if truth:
             self._tell_stiffness()
@@ -111,6 +121,10 @@ class MatSimulator(Node):
             self._refused = refusal.split(":")[0]
             self.get_logger().warning(f"refused {refusal} (said once)")
 
+    def _on_hand(self, msg: HandControl) -> None:
+        self._hand_held = msg.held
+        self._stage.hand(msg.held)
+
     def _on_hold(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._hand_held = request.data
         response.success = True
@@ -126,7 +140,8 @@ class MatSimulator(Node):
         while not stopper:
             self._cycle += 1
             self._publish()
-            self._stage.hand(self._hand_held)
+            if self._virtual_hand:
+                self._stage.hand(self._hand_held)
             self._advance(self._stage.step(self._cycle, self._measured))
             if lock:
                 lock = self._wait_for_answers(executor, time.monotonic() + self._answer_wait)
@@ -187,10 +202,11 @@ class MatSimulator(Node):
             )
         )
         if self._cycle % HAND_CYCLES == 0:
-            self._hand_sequence += 1
-            self._hands.publish(
-                HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
-            )
+            if self._virtual_hand:
+                self._hand_sequence += 1
+                self._hands.publish(
+                    HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
+                )
             self._clocks.publish(Clock(clock=head.stamp))
         if self._cycle % 250 == 0:
             self._tell_load()

@@ -1,0 +1,113 @@
+"""The command line as a user meets it: a real process each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SPINEMAT = [sys.executable, "-m", "spinemat_bringup"]
+SPEED = {"real_time_factor", "setup_seconds"}  # depend on the machine: reported, not asserted
+
+
+def spinemat(*arguments: str, cwd: Path, timeout: float = 120.0) -> tuple[int, str]:
+    done = subprocess.run(
+        [*SPINEMAT, *arguments], cwd=cwd, timeout=timeout, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def graph_processes() -> list[str]:
+    """Command lines of nodes that belong to this test run's domain."""
+    mine = f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if "/lib/spinemat_" in command and mine in (folder / "environ").read_bytes():
+                found.append(command)
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def bad_mat(tmp_path: Path) -> Path:
+    data = yaml.safe_load((ROOT / "config/mat.yaml").read_text())
+    data["rows"][12]["x"] = 2.0
+    path = tmp_path / "mat.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mat", "mat.yaml"], ("rows[12].x", "2.0", "-0.55 to 0.85 m")),
+        (["--mat", "none.yaml"], ("none.yaml", "No such file")),
+        (["--programme", "nonsense"], ("programme", "nonsense", "demo, daily")),
+        (["--person", "99999"], ("99999", "4853")),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(
+    tmp_path: Path, arguments: list[str], words: tuple[str, ...]
+) -> None:
+    bad_mat(tmp_path)
+    status, output = spinemat("demo", *arguments, cwd=tmp_path)
+    assert status == 1
+    for word in words:
+        assert word in output
+    assert len(output.strip().splitlines()) == 1
+    assert not graph_processes()
+    assert not (tmp_path / "sessions").exists()
+
+
+def test_status_without_a_mat_says_so(tmp_path: Path) -> None:
+    status, output = spinemat("status", "--namespace", "/nobody", cwd=tmp_path)
+    assert status == 1
+    assert "safety_supervisor in /nobody" in output
+
+
+def test_the_demo_is_a_whole_session_that_the_truth_confirms(tmp_path: Path) -> None:
+    status, output = spinemat("demo", "--json", "out.json", cwd=tmp_path, timeout=280.0)
+    figures = json.loads((tmp_path / "out.json").read_text())
+    failed = {c["name"] for c in figures["checks"] if not c["pass"]}
+    assert failed <= SPEED, output
+    assert status == (1 if failed else 0)
+    assert {"command", "version", "environment", "seconds", "checks"} <= figures.keys()
+    for name in (
+        "completed", "sim_seconds", "wall_seconds", "real_time_factor", "setup_seconds", "nodes",
+        "fingers", "control_rate_hz", "late_cycles", "contour_rmse_mm", "stiffness_error_pct",
+        "peak_tissue_force_n", "force_limit_n", "stops", "report",
+    ):  # fmt: skip
+        assert figures[name] is not None, name
+    assert figures["control_rate_hz"] == pytest.approx(250.0, rel=0.01)
+    assert figures["press_excess_n"] <= 0.0, "no force above a press limit"
+    report = Path(figures["report"]).read_text()
+    assert "Stiffness, level by level" in report
+    assert (Path(figures["folder"]) / "events.jsonl").is_file()
+    assert not graph_processes()
+
+
+def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*SPINEMAT, "demo"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "scan" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        output = process.stdout.read()
+        assert process.wait(60) == 130, output
+    assert "the fingers release and retract" in output
+    assert "cancelled" in output
+    assert not graph_processes()
+    assert list(tmp_path.glob("sessions/*/bag/*.mcap"))
