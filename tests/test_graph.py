@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from spinemat.layout import load_layout
@@ -22,6 +24,7 @@ from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import Press, Retract, RunSession
 from spinemat_interfaces.msg import PlantTruth, SafetyState, SessionState
 from spinemat_ros.codec import doubles, uint16s
+from spinemat_sim.urdf import expand_urdf
 
 ROOT = Path(__file__).parents[1]
 MAT = ROOT / "config/mat.yaml"
@@ -152,6 +155,16 @@ def test_a_bad_press_is_refused_with_the_field_and_nothing_moves(
     cycle = mat.truth[-1].cycle
     mat.client.wait(lambda: mat.truth[-1].cycle > cycle + 50, 20.0, "cycles")
     assert np.max([m.position for m in mat.truth[start:]]) < -0.008
+
+
+def test_joint_states_name_the_joints_of_the_description(mat: Mat) -> None:
+    states: list[JointState] = []
+    mat.client.listen("joint_states", states.append)
+    mat.client.wait(lambda: bool(states), 20.0, "joint_states")
+    urdf = ElementTree.fromstring(expand_urdf(ROOT / "urdf/mat.urdf.xacro", MAT))
+    joints = [j.get("name") for j in urdf.iter("joint") if j.get("type") == "prismatic"]
+    assert list(states[0].name) == joints
+    assert len(states[0].position) == len(joints) == LAYOUT.n
 
 
 def test_cancel_releases_smoothly(mat: Mat) -> None:

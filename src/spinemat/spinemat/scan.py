@@ -244,8 +244,9 @@ class SpineScan:
     def _find_breath(self, cycles: NDArray[np.int64], light: Array, firm: Array) -> None:
         """Join the two rests, whose levels differ, into one record of breathing."""
         t = np.concatenate([self._light_cycles, cycles]) * self._layout.cycle
-        signal = np.concatenate([light - light.mean(), firm - firm.mean()])
-        found = estimate_breathing(t, signal)
+        signal = np.concatenate([light, firm])
+        part = np.repeat([0, 1], [light.size, firm.size])
+        found = estimate_breathing(t, signal, part)
         if found is not None and found.valid:
             self.breath_rate = found.rate
 

@@ -168,6 +168,11 @@ def main() -> None:
 @json_option
 @click.option("--programme", default="demo", show_default=True, help="Programme to run.")
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
+@click.option(
+    "--browse/--no-browse",
+    default=bool(os.environ.get("DISPLAY")),
+    help="Open the report in a browser; default: where there is a display.",
+)
 def demo(
     person_row: int | None,
     seed: int,
@@ -176,8 +181,9 @@ def demo(
     json_file: Path | None,
     programme: str,
     real_time: bool,
+    browse: bool,
 ) -> None:
-    """Run a whole session on the simulated mat and open up what it found.
+    """Run a whole session on the simulated mat and report what it found.
 
     Starts all nodes as processes of their own, scans, treats and re-measures a virtual person
     with a real person's measures, and writes a record and a report.
@@ -194,6 +200,8 @@ def demo(
         console.print(f"[dim]No picture in the report: {d['picture_missing']}[/]")
     if d["report"]:
         console.print(f"Record: {d['folder']}\nReport: {d['report']}", soft_wrap=True)
+        if browse and console.is_terminal:
+            click.launch(d["report"])
     finish(outcome, json_file, not interrupt.wanted())
 
 

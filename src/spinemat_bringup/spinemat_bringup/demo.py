@@ -193,6 +193,7 @@ def _judge(
     outcome.check(
         "peak_tissue_force_n", d.get("peak_tissue_force_n"), "<=", d.get("force_limit_n", 0.0)
     )
+    outcome.check("press_excess_n", d.get("press_excess_n"), "<=", 0.0)
     outcome.check("static_holds", d.get("static_holds"), "==", 0)
     outcome.check("sim_seconds", d.get("sim_seconds"), "<=", SESSION_LIMIT_S)
     outcome.check("real_time_factor", d["real_time_factor"], ">=", 1.0)

@@ -266,6 +266,7 @@ def _load(pressure: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _timeline(record: SessionRecord) -> dict[str, Any]:
+    told = any(e.kind == "phase" for e in record.events)  # the orchestrator's words say more
     events = [
         {
             "time": clock(e.t - record.start),
@@ -275,6 +276,8 @@ def _timeline(record: SessionRecord) -> dict[str, Any]:
             "text": e.text,
         }
         for e in sorted(record.events, key=lambda e: e.t)
+        if not (told and e.kind == "session_phase")
+        and not (e.kind == "safety_state" and e.severity == "info")
     ]
     logged = {
         round(e.t, 1)
