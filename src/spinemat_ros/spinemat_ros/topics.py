@@ -30,6 +30,7 @@ DRIVE = _profile(50)  # writers of drive/*, the supervisor and the recorder
 NEWEST = _profile(1)  # the controller: only the newest drive state counts
 STREAM = _profile(50)  # periodic data
 LATCHED = _profile(1, latched=True)  # results: late joiners get the last one
+PHASES = _profile(10, latched=True)  # a session's phases may follow each other within a cycle
 EVENTS = _profile(100, latched=True)  # events: late joiners get them all
 COMMAND_INPUT = _profile(10)  # default QoS, so that any tool can publish
 
@@ -61,7 +62,7 @@ TOPICS: dict[str, Topic] = {
     "heartbeat": Topic(msg.Heartbeat, STREAM),
     "stop": Topic(Empty, COMMAND_INPUT),
     "safety/state": Topic(msg.SafetyState, LATCHED),
-    "session/state": Topic(msg.SessionState, LATCHED),
+    "session/state": Topic(msg.SessionState, PHASES),
     "events": Topic(msg.Event, EVENTS),
     "clock": Topic(Clock, STREAM, recorded=False),
     "truth/state": Topic(msg.PlantTruth, DRIVE),
