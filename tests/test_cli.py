@@ -111,3 +111,24 @@ def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
     assert "cancelled" in output
     assert not graph_processes()
     assert list(tmp_path.glob("sessions/*/bag/*.mcap"))
+
+
+def test_a_mat_without_a_drive_stage_waits_and_says_for_what(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*SPINEMAT, "up", "--sim", "none", "--namespace", "/bare"],
+        cwd=tmp_path,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "STARTING" in line:
+                break
+        status, output = spinemat("status", "--namespace", "/bare", cwd=tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(60) == 0
+    assert status == 1
+    assert "waiting for drive data: no drive state seen" in output
+    assert not graph_processes()

@@ -311,6 +311,7 @@ class Supervisor:
     def __post_init__(self) -> None:
         """Start without permission, or stopped when an earlier stop is still latched."""
         self.trip_limit = self.layout.trip_limit.copy()
+        self.waiting = ["drive data: no drive state seen"]
         if self.latched:
             self._latch("restart", self.latched, Category.RELEASE_AND_RETRACT)
 

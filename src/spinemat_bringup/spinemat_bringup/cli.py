@@ -17,9 +17,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from spinemat_bringup.graph import NAMESPACE, SIMULATORS
 from spinemat_bringup.outcome import Outcome, software_version
 
-NAMESPACE = "/mat"
 PHASES = (
     "idle",
     "intake",
@@ -208,7 +208,7 @@ def demo(
 @main.command()
 @click.option(
     "--sim",
-    type=click.Choice(("mujoco", "none")),
+    type=click.Choice(SIMULATORS),
     default="mujoco",
     show_default=True,
     help="Which drive stage to start.",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinemat import anatomy
 from spinemat_recording.record import Level, StiffnessMap
 
-TRUNK = tuple(f"L{i}" for i in range(5, 0, -1)) + tuple(f"T{i}" for i in range(12, 0, -1))
+TRUNK = anatomy.TRUNK[::-1]  # from the foot end
 NO_CHANGE = "no measurable change"
 
 

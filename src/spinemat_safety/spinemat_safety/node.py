@@ -201,7 +201,9 @@ class SafetySupervisor(Node):
 
     def _check_silence(self) -> None:
         silent = time.monotonic() - self._heard
-        if silent > STEADY_TIMEOUT and self._last is not None:
+        if self._last is None:
+            self._tell()
+        elif silent > STEADY_TIMEOUT:
             self._supervisor.stalled(silent)
             self._tell()
 
