@@ -6,19 +6,25 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from spinemat.layout import load_layout
-from spinemat_bringup.client import MatClient
+from spinemat_bringup.client import MatClient, NoAnswer
 from spinemat_bringup.graph import NAMESPACE, GraphOptions, describe
 from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import Press, Retract, RunSession
@@ -94,8 +100,13 @@ def running(tmp_path: Path, namespace: str = NAMESPACE) -> Iterator[Mat]:
         )
     ]
     with Processes(nodes, namespace, tmp_path / "log") as processes, MatClient(namespace) as c:
-        c.bring_up(nodes)
-        c.wait_ready()
+        try:
+            c.bring_up(nodes)
+            c.wait_ready()
+        except NoAnswer:
+            for name in processes.pids:  # pytest shows this with the failure
+                print(name, "ended:", processes.dead().get(name), processes.last_words(name))
+            raise
         yield Mat(c, processes)
 
 
@@ -361,3 +372,41 @@ def test_killing_the_controller_in_a_press_releases_every_finger(tmp_path: Path)
         end = mat.truth[-1].cycle
         c.wait(lambda: mat.truth[-1].cycle > end + 100, 30.0, "cycles")
         assert mat.force.max() < RELEASED
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() -> None:
+    asked: list[str] = []
+    with MatClient("/deaf") as c:
+        context = Context()
+        rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+        node = Node("server", namespace="/deaf", context=context)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+
+        class Lost(Exception):
+            pass
+
+        def answer(name: str, request: Any, response: Any) -> Any:
+            asked.append(name)
+            if asked.count(name) == 1:
+                raise Lost  # the request is taken, and nothing is sent back
+            response.success, response.message = True, "done"
+            return response
+
+        for name in ("stop", "resume"):
+            node.create_service(Trigger, name, partial(answer, name))
+
+        def serve() -> None:
+            with suppress(Lost):
+                executor.spin_once(timeout_sec=0.01)
+
+        c.check = serve
+        try:
+            assert c.trigger("stop") == (True, "done")
+            with pytest.raises(NoAnswer, match="resume"):
+                c.trigger("resume")
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            context.try_shutdown()
+    assert asked == ["stop", "stop", "resume"]

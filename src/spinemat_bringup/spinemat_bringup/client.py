@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from spinemat_bringup.graph import NodeSpec
@@ -22,6 +21,12 @@ from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import subscription
+
+_REPEAT = 2.0  # s of wall time after which an unanswered request is made again
+_STEPS = (
+    ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+    ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+)
 
 
 class NoAnswer(RuntimeError):
@@ -36,6 +41,7 @@ class MatClient:
         self.events: list[Event] = []
         self.safety: SafetyState | None = None
         self.session: SessionState | None = None
+        self._clients: dict[tuple[Any, str], Any] = {}
         self.check: Callable[[], None] = lambda: None  # called while waiting; may raise
 
     def __enter__(self) -> MatClient:
@@ -55,6 +61,8 @@ class MatClient:
     def __exit__(self, *_: object) -> None:
         """Leave the graph."""
         self._executor.shutdown()
+        for client in self._clients.values():
+            client.destroy()
         self._node.destroy_node()
         self._context.try_shutdown()
 
@@ -85,26 +93,53 @@ class MatClient:
                 raise NoAnswer(f"{what}: nothing within {timeout:.0f} s")
             self.spin(0.1)
 
-    def _result(self, future: Future, timeout: float, what: str) -> Any:
-        self.wait(future.done, timeout, what)
-        return future.result()
+    def _kept(self, kind: Any, name: str, make: Callable[[], Any]) -> Any:
+        key = (kind, name)
+        if key not in self._clients:
+            self._clients[key] = make()
+        return self._clients[key]
 
-    def call(self, kind: Any, name: str, request: Any, timeout: float = 5.0) -> Any:
-        """Call a service.
+    def call(
+        self, kind: Any, name: str, request: Any, timeout: float = 5.0, repeat: bool = False
+    ) -> Any:
+        """Call a service and return its answer.
+
+        A server that has not yet discovered this client's reader drops its answer (a known race
+        of rmw_fastrtps). With `repeat`, for requests that may safely be made twice, an unanswered
+        request is made again and the first answer counts.
 
         Raises:
             NoAnswer: there is no such service or it does not answer.
         """
-        client = self._node.create_client(kind, name)
-        try:
-            self.wait(client.service_is_ready, timeout, f"service {client.srv_name}")
-            return self._result(client.call_async(request), timeout, f"service {client.srv_name}")
-        finally:
-            self._node.destroy_client(client)
+        client = self._kept(kind, name, lambda: self._node.create_client(kind, name))
+        what = f"service {client.srv_name}"
+        self.wait(client.service_is_ready, timeout, what)
+        asked = [client.call_async(request)]
+        again = time.monotonic() + _REPEAT
+
+        def answered() -> bool:
+            nonlocal again
+            if repeat and time.monotonic() > again:
+                asked.append(client.call_async(request))
+                again += _REPEAT
+            return any(future.done() for future in asked)
+
+        self.wait(answered, timeout, what)
+        return next(future.result() for future in asked if future.done())
+
+    def _transit(self, name: str, transition: int, goal: int, timeout: float) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        if self.call(ChangeState, f"{name}/change_state", request, timeout, repeat=True).success:
+            return True
+        # a repeated request is refused when the first was done but its answer was lost
+        ask = GetState.Request()
+        answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
+        return bool(answer.current_state.id == goal)
 
     def trigger(self, name: str) -> tuple[bool, str]:
         """Call one of the plain services: stop, pause, resume."""
-        answer = self.call(Trigger, name, Trigger.Request())
+        repeat = name != "resume"  # what lets the mat move again is asked for once
+        answer = self.call(Trigger, name, Trigger.Request(), repeat=repeat)
         return answer.success, answer.message
 
     def reset(self, who: str, reason: str) -> tuple[bool, str]:
@@ -126,15 +161,8 @@ class MatClient:
         for spec in nodes:
             if not spec.lifecycle:
                 continue
-            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-                request = ChangeState.Request(transition=Transition(id=transition))
-                answer = self.call(ChangeState, f"{spec.name}/change_state", request, timeout)
-                if not answer.success:
-                    step = (
-                        "configure"
-                        if transition == Transition.TRANSITION_CONFIGURE
-                        else ("activate")
-                    )
+            for step, transition, goal in _STEPS:
+                if not self._transit(spec.name, transition, goal, timeout):
                     raise NoAnswer(f"{spec.name} could not {step}; its log says why")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -166,24 +194,19 @@ class MatClient:
         timeout: float = 10.0,
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `wanted` is false."""
-        client = ActionClient(self._node, kind, name)
-        try:
-            self.wait(client.server_is_ready, timeout, f"action {name}")
-            handle = self._result(
-                client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback)),
-                timeout,
-                f"action {name}",
-            )
-            future = handle.get_result_async()
-            cancelling = False
-            while not future.done():
-                if not cancelling and not wanted():
-                    handle.cancel_goal_async()
-                    cancelling = True
-                self.spin(0.1)
-            return future.result().result
-        finally:
-            client.destroy()
+        client = self._kept(kind, name, lambda: ActionClient(self._node, kind, name))
+        self.wait(client.server_is_ready, timeout, f"action {name}")
+        accepted = client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback))
+        self.wait(accepted.done, timeout, f"action {name}")
+        handle = accepted.result()
+        future = handle.get_result_async()
+        cancelling = False
+        while not future.done():
+            if not cancelling and not wanted():
+                handle.cancel_goal_async()
+                cancelling = True
+            self.spin(0.1)
+        return future.result().result
 
     def run_session(
         self,
