@@ -52,7 +52,7 @@ def bad_mat(tmp_path: Path) -> Path:
         (["--mat", "mat.yaml"], ("rows[12].x", "2.0", "-0.55 to 0.85 m")),
         (["--mat", "none.yaml"], ("none.yaml", "No such file")),
         (["--programme", "nonsense"], ("programme", "nonsense", "demo, daily")),
-        (["--person", "99999"], ("99999", "4853")),
+        (["--patient", "99999"], ("99999", "4853")),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from closed_loop import MAT, ROOT, ClosedLoop
+from mats import MAT, ROOT, closed_loop
 from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions, regions_at
 from spinemat.breathing import estimate_breathing
 from spinemat.drive import Category, DriveStage, Stage
@@ -297,7 +297,7 @@ def rhythm(rate: float) -> PressGoal:
 
 
 def test_force_follows_the_rhythm_within_the_limits() -> None:
-    loop = ClosedLoop()
+    loop = closed_loop()
     run, outcome = loop.press(rhythm(0.5))
     assert outcome.contact.all()
     assert run.tracking_error < 1.0
@@ -305,7 +305,7 @@ def test_force_follows_the_rhythm_within_the_limits() -> None:
 
 
 def test_a_withdrawn_permit_releases_within_the_plant() -> None:
-    loop = ClosedLoop()
+    loop = closed_loop()
     from spinemat.press import PressRun
 
     run = PressRun(rhythm(0.5), loop.layout)
@@ -322,7 +322,7 @@ def test_a_withdrawn_permit_releases_within_the_plant() -> None:
 
 
 def test_a_scan_finds_contour_and_stiffness() -> None:
-    loop = ClosedLoop(seed=3)
+    loop = closed_loop(seed=3)
     p = loop.person
     scan = SpineScan(loop.layout, check_intake(p.sex, float(p.age), p.stature, p.mass))
     for step in scan.steps(0, True):

@@ -51,12 +51,20 @@ mat_option = click.option(
     type=click.Path(path_type=Path),
     help="Description of the mat; default: the installed config/mat.yaml.",
 )
-person_option = click.option(
-    "--person",
-    "person_row",
-    type=int,
-    metavar="ROW",
-    help="Row of the body survey to lie on the simulated mat (0 to 4853).",
+
+
+def _whole_path(_context: click.Context, _option: click.Parameter, who: str) -> str:
+    """Nodes may run elsewhere: the path of a file is made absolute."""
+    return str(Path(who).resolve()) if Path(who).is_file() else who
+
+
+patient_option = click.option(
+    "--patient",
+    default="",
+    metavar="WHO",
+    callback=_whole_path,
+    help="Who lies on the simulated mat: a preset (`spinemat patient list`), a YAML file or a row"
+    " of the body survey (0 to 4853).  [default: average_adult]",
 )
 seed_option = click.option(
     "--seed",
@@ -161,7 +169,7 @@ def main() -> None:
 
 
 @main.command()
-@person_option
+@patient_option
 @seed_option
 @mat_option
 @out_option
@@ -174,7 +182,7 @@ def main() -> None:
     help="Open the report in a browser; default: where there is a display.",
 )
 def demo(
-    person_row: int | None,
+    patient: str,
     seed: int,
     mat_config: Path | None,
     out: Path,
@@ -190,7 +198,7 @@ def demo(
     """
     from spinemat_bringup.demo import DemoOptions, run_demo
 
-    options = DemoOptions(person_row, seed, programme, mat_config, out, real_time)
+    options = DemoOptions(patient, seed, programme, mat_config, out, real_time)
     with plain_errors(), Interrupt() as interrupt, session_bar() as show:
         outcome = run_demo(options, console, show, interrupt.wanted)
     d = outcome.details
@@ -214,7 +222,7 @@ def demo(
     help="Which drive stage to start.",
 )
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
-@person_option
+@patient_option
 @seed_option
 @mat_option
 @out_option
@@ -222,7 +230,7 @@ def demo(
 def up(
     sim: str,
     real_time: bool,
-    person_row: int | None,
+    patient: str,
     seed: int,
     mat_config: Path | None,
     out: Path,
@@ -234,12 +242,12 @@ def up(
     from spinemat_bringup.demo import watch_deaths
     from spinemat_bringup.graph import GraphOptions, describe, share
     from spinemat_bringup.processes import Processes
-    from spinemat_sim.person import DEFAULT_ROW, person_from_row
+    from spinemat_sim.population import find_patient
 
     with plain_errors(), Interrupt() as interrupt:
         mat = mat_config or share("config", "mat.yaml")
         load_layout(mat)
-        person = person_from_row(DEFAULT_ROW if person_row is None else person_row, seed)
+        person = find_patient(patient, seed)
         state_dir = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         state_dir = state_dir / "spinemat" / namespace.strip("/")
         nodes = describe(
@@ -247,7 +255,7 @@ def up(
                 mat.resolve(),
                 sim,
                 real_time,
-                person_row,
+                patient,
                 seed,
                 sessions_dir=out.resolve(),
                 state_dir=state_dir,
@@ -260,8 +268,8 @@ def up(
                 console.print(f"{len(nodes)} nodes run under {namespace}; logs: {state_dir}/log")
                 if sim == "mujoco":
                     console.print(
-                        f"On the mat: {person.sex}, {person.age} years, {person.stature:.2f} m,"
-                        f" {person.mass:.1f} kg. Ctrl-C ends."
+                        f"On the mat: {person.name}: {person.sex}, {person.age:.0f} years,"
+                        f" {person.stature:.2f} m, {person.mass:.1f} kg. Ctrl-C ends."
                     )
                 said = ""
                 while interrupt.wanted():

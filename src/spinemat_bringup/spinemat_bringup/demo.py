@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
 from spinemat.programme import load_programmes
@@ -25,7 +27,9 @@ from spinemat_interfaces.msg import SessionState
 from spinemat_recording.evaluation import evaluate
 from spinemat_recording.report import write_report
 from spinemat_recording.session_record import read_session
-from spinemat_sim.person import DEFAULT_ROW, Person, person_from_row
+from spinemat_sim.patient import Patient
+from spinemat_sim.person import lie_down
+from spinemat_sim.population import find_patient
 
 START_CYCLE = 1000  # first press at this drive cycle, so that runs with one seed are equal
 READY_WAIT = 120.0  # s of wall time for the nodes to come up
@@ -41,7 +45,7 @@ SESSION_LIMIT_S = 240.0
 class DemoOptions:
     """What the command line asks for."""
 
-    person_row: int | None = None
+    patient: str = ""
     seed: int = 0
     programme: str = "demo"
     mat_config: Path | None = None
@@ -94,8 +98,8 @@ def run_demo(
     programmes = load_programmes(share("config", "programmes.yaml"))
     if options.programme not in programmes:
         raise InvalidInput("programme", options.programme, ", ".join(programmes))
-    row = DEFAULT_ROW if options.person_row is None else options.person_row
-    person = person_from_row(row, options.seed)
+    patient = find_patient(options.patient, options.seed)
+    check_intake(patient.sex, patient.age, patient.stature, patient.mass)
     private_domain()
     out = options.out.resolve()
     run_dir = out / f".run-{os.getpid()}"
@@ -103,15 +107,15 @@ def run_demo(
         GraphOptions(
             mat_config=mat,
             real_time=options.real_time,
-            person_row=row,
+            patient=options.patient,
             seed=options.seed,
             sessions_dir=out,
             state_dir=run_dir,
         )
     )
     console.print(
-        f"Person: row {row} of the survey, {person.sex}, {person.age} years,"
-        f" {100 * person.stature:.0f} cm, {person.mass:.0f} kg. Starting {len(nodes)} nodes."
+        f"On the mat: {patient.name}: {patient.sex}, {patient.age:.0f} years,"
+        f" {100 * patient.stature:.0f} cm, {patient.mass:.0f} kg. Starting {len(nodes)} nodes."
     )
     with Processes(nodes, NAMESPACE, run_dir / "log") as processes:
         with MatClient(NAMESPACE) as client:
@@ -120,18 +124,18 @@ def run_demo(
             client.wait_ready(READY_WAIT)
             console.print("The mat is ready; the session begins.")
             begun = time.monotonic()
-            result = client.run_session(_goal(person, row, options.programme), progress, wanted)
+            result = client.run_session(_goal(patient, options.programme), progress, wanted)
             wall = time.monotonic() - begun
             if result.folder:
                 client.wait_recorded(result.folder)
     outcome = _judge(result, layout, nodes, wall)
-    outcome.details["person"] = _who(person, row, options.seed)
+    outcome.details["person"] = _who(patient, options.seed)
     outcome.seconds = time.monotonic() - started
     if result.folder:
         folder = Path(result.folder)
         (run_dir / "log").rename(folder / "log")
         _clean(run_dir)
-        _report(outcome, folder, layout, person, row, options)
+        _report(outcome, folder, layout, patient, options)
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -142,27 +146,32 @@ def _clean(run_dir: Path) -> None:
     run_dir.rmdir()
 
 
-def _goal(person: Person, row: int, programme: str) -> RunSession.Goal:
+def _goal(patient: Patient, programme: str) -> RunSession.Goal:
     return RunSession.Goal(
-        person_id=f"row{row}",
-        sex=person.sex,
-        age=float(person.age),
-        stature=person.stature,
-        mass=person.mass,
+        person_id=_synthetic_id(patient),
+        sex=patient.sex,
+        age=float(patient.age),
+        stature=patient.stature,
+        mass=patient.mass,
         programme=programme,
         start_cycle=START_CYCLE,
     )
 
 
-def _who(person: Person, row: int, seed: int) -> dict[str, Any]:
+def _synthetic_id(patient: Patient) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", patient.name.lower()).strip("_") or "patient"
+
+
+def _who(patient: Patient, seed: int) -> dict[str, Any]:
     return {
-        "id": f"row{row}",
-        "survey_row": row,
+        "id": _synthetic_id(patient),
+        "sentence": patient.sentence,
+        "survey_row": patient.row,
         "seed": seed,
-        "sex": person.sex,
-        "age": person.age,
-        "stature": person.stature,
-        "mass": person.mass,
+        "sex": patient.sex,
+        "age": patient.age,
+        "stature": patient.stature,
+        "mass": patient.mass,
     }
 
 
@@ -205,17 +214,16 @@ def _report(
     outcome: Outcome,
     folder: Path,
     layout: MatLayout,
-    person: Person,
-    row: int,
+    patient: Patient,
     options: DemoOptions,
 ) -> None:
     mat = options.mat_config or share("config", "mat.yaml")
     xacro = share("urdf", "mat.urdf.xacro")
-    extra = report_extras(layout, mat, xacro, person, options.seed, folder / "mat.png")
+    extra = report_extras(layout, mat, xacro, lie_down(patient), options.seed, folder / "mat.png")
     outcome.details["load_correlation"] = extra["pressure"]["correlation"]
     if "picture_missing" in extra:
         outcome.details["picture_missing"] = extra.pop("picture_missing")
     extra |= {"checks": outcome.as_dict()["checks"], "simulated": True}
     extra["software"] = f"SpineMat {software_version()}"
-    who = _who(person, row, options.seed)
+    who = _who(patient, options.seed)
     outcome.details["report"] = str(write_report(folder, layout, who, extra))

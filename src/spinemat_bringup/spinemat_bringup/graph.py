@@ -34,7 +34,7 @@ class GraphOptions:
     mat_config: Path
     sim: str = "mujoco"
     real_time: bool = False
-    person_row: int | None = None  # row of the survey; None: the simulator's default
+    patient: str = ""  # preset, YAML file or row of the survey; empty: the average adult
     seed: int = 0
     answer_wait: float = 1.0  # s in lock-step; longer than the node's default: busy machines
     sessions_dir: Path | None = None
@@ -80,11 +80,10 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
     if options.sim == "mujoco":
         plant = mat | {
             "urdf": str(share("urdf", "mat.urdf.xacro")),
+            "patient": options.patient,
             "seed": options.seed,
             "real_time": options.real_time,
             "answer_wait": options.answer_wait,
         }
-        if options.person_row is not None:
-            plant["person_row"] = options.person_row
         nodes.insert(0, NodeSpec("mat_simulator", "spinemat_sim", "mat_simulator", False, plant))
     return nodes

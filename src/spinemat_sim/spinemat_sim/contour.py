@@ -33,7 +33,8 @@ def _bump(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64
 
 def buttock_x(person: Person) -> float:
     """Where the buttocks touch, m: below L4 by the standing heights of crest and buttock."""
-    return person.x_of("L4") - (person.iliac_height - person.buttock_height)
+    m = person.patient.measures
+    return person.x_of("L4") - (m.iliac_height - m.buttock_height)
 
 
 def occiput_x(person: Person) -> float:

@@ -14,7 +14,8 @@ from scipy.interpolate import PchipInterpolator
 
 from spinemat_sim.body import mat_spec
 from spinemat_sim.contour import buttock_x, occiput_x
-from spinemat_sim.person import LEVELS, Person
+from spinemat_sim.patient import LEVELS
+from spinemat_sim.person import Person
 from spinemat_sim.plant import Plant
 
 Array = NDArray[np.float64]
@@ -78,7 +79,7 @@ def _paint_mat(spec: mujoco.MjSpec, plant: Plant) -> None:
             _box(spec, (x, y * surface.width, mid - 0.11), (0.03, 0.03, -mid - 0.11), CHASSIS)
     # What the legs lie on is not part of the mat.
     person = plant.person
-    end = min(person.s1_x - 0.62 * person.stature, surface.x_min - 0.1)
+    end = min(person.s1_x - 0.62 * person.patient.stature, surface.x_min - 0.1)
     middle, half = 0.5 * (end + surface.x_min) - 0.01, 0.5 * (surface.x_min - end) - 0.02
     z = 0.5 * surface.thickness
     _box(spec, (middle, 0.0, -z), (half, 0.5 * surface.width, z), REST)
@@ -100,7 +101,8 @@ def _box(
 def _person(spec: mujoco.MjSpec, plant: Plant) -> None:
     p = plant.person
     _trunk(spec, plant)
-    hip = p.x_of("L4") - (p.iliac_height - p.hip_height)
+    m = p.patient.measures
+    hip = p.x_of("L4") - (m.iliac_height - m.hip_height)
     shoulder = p.x_of("T2")
     for side in (-1.0, 1.0):
         _leg(spec, p, hip, side)
@@ -112,19 +114,20 @@ def _trunk(spec: mujoco.MjSpec, plant: Plant) -> None:
     """Neck to crotch as one lofted body over the contour of the back."""
     p = plant.person
     b = buttock_x(p)
-    head = 0.13 * p.stature
+    head = 0.13 * p.patient.stature
     x_o = occiput_x(p)
+    m = p.patient.measures
     rings = [  # x, half breadth, depth, bottom over the contour
-        (b - 0.12, 0.45 * p.hip_breadth, 0.72 * p.buttock_depth, 0.01),
-        (b - 0.05, 0.49 * p.hip_breadth, 0.86 * p.buttock_depth, 0.0),
-        (b + 0.03, 0.50 * p.hip_breadth, 0.94 * p.buttock_depth, 0.0),
-        (p.s1_x + 0.01, 0.49 * p.hip_breadth, 0.95 * p.waist_depth, 0.0),
-        (p.x_of("L3"), 0.50 * p.waist_breadth, p.waist_depth, 0.0),
-        (p.x_of("T12"), 0.49 * p.chest_breadth, 0.94 * p.chest_depth, 0.0),
-        (p.x_of("T8"), 0.53 * p.chest_breadth, p.chest_depth, 0.0),
-        (p.x_of("T4"), 0.56 * p.chest_breadth, 0.92 * p.chest_depth, 0.0),
-        (p.x_of("T2"), 0.50 * p.shoulder_breadth, 0.66 * p.chest_depth, 0.0),
-        (p.x_of("T1"), 0.36 * p.shoulder_breadth, 0.52 * p.chest_depth, 0.0),
+        (b - 0.12, 0.45 * m.hip_breadth, 0.72 * m.buttock_depth, 0.01),
+        (b - 0.05, 0.49 * m.hip_breadth, 0.86 * m.buttock_depth, 0.0),
+        (b + 0.03, 0.50 * m.hip_breadth, 0.94 * m.buttock_depth, 0.0),
+        (p.s1_x + 0.01, 0.49 * m.hip_breadth, 0.95 * m.waist_depth, 0.0),
+        (p.x_of("L3"), 0.50 * m.waist_breadth, m.waist_depth, 0.0),
+        (p.x_of("T12"), 0.49 * m.chest_breadth, 0.94 * m.chest_depth, 0.0),
+        (p.x_of("T8"), 0.53 * m.chest_breadth, m.chest_depth, 0.0),
+        (p.x_of("T4"), 0.56 * m.chest_breadth, 0.92 * m.chest_depth, 0.0),
+        (p.x_of("T2"), 0.50 * m.shoulder_breadth, 0.66 * m.chest_depth, 0.0),
+        (p.x_of("T1"), 0.36 * m.shoulder_breadth, 0.52 * m.chest_depth, 0.0),
         (p.x_of("C6"), 0.27 * head, 0.46 * head, 0.0),
         (p.x_of("C3"), 0.25 * head, 0.44 * head, 0.0),
     ]
@@ -146,7 +149,7 @@ def _trunk(spec: mujoco.MjSpec, plant: Plant) -> None:
     fine = np.linspace(x[0], x[-1], 130)
     half, depth, over = (PchipInterpolator(x, v)(fine) for v in others)
     low = plant.contour(fine) + _lift(plant, fine) + over
-    _loft(spec, "trunk", fine, np.full_like(fine, p.y), low, low + depth, half, SKIN)
+    _loft(spec, "trunk", fine, p.y_at(fine), low, low + depth, half, SKIN)
 
 
 def _lift(plant: Plant, x: Array) -> Array:
@@ -158,28 +161,30 @@ def _lift(plant: Plant, x: Array) -> Array:
 
 
 def _leg(spec: mujoco.MjSpec, p: Person, hip: float, side: float) -> None:
-    h, breadth = p.stature, p.hip_breadth
+    h, breadth = p.patient.stature, p.patient.measures.hip_breadth
     knee, ankle = hip - 0.245 * h, hip - 0.485 * h
     top = buttock_x(p) - 0.11
     x = np.array([ankle - 0.02, ankle + 0.02, ankle + 0.15, knee - 0.08, knee, top - 0.12, top])
-    y = p.y + side * np.array([0.13, 0.13, 0.125, 0.12, 0.115, 0.27 * breadth, 0.25 * breadth])
+    y = p.y_at(x) + side * np.array(
+        [0.13, 0.13, 0.125, 0.12, 0.115, 0.27 * breadth, 0.25 * breadth]
+    )
     r = h * np.array([0.022, 0.022, 0.034, 0.033, 0.034, 0.047, 0.050])
     low = np.array([0.0, 0.0, 0.0, 0.02, 0.025, 0.0, 0.01])
     _limb(spec, f"leg{side:+.0f}", x, y, r, low)
     foot = 0.065 * h
     _ellipsoid(
         spec,
-        (ankle - 0.03, p.y + side * 0.145, foot + 0.005),
+        (ankle - 0.03, float(p.y_at(ankle)) + side * 0.145, foot + 0.005),
         (0.32 * foot, 0.36 * foot, 1.05 * foot),
         SKIN,
     )
 
 
 def _arm(spec: mujoco.MjSpec, p: Person, shoulder: float, side: float) -> None:
-    h, out = p.stature, 0.5 * p.shoulder_breadth
+    h, out = p.patient.stature, 0.5 * p.patient.measures.shoulder_breadth
     elbow, wrist = shoulder - 0.172 * h, shoulder - 0.33 * h
     x = np.array([wrist - 0.10, wrist - 0.07, wrist, elbow - 0.06, elbow, elbow + 0.12, shoulder])
-    y = p.y + side * (out + np.array([0.055, 0.055, 0.055, 0.06, 0.06, 0.04, 0.0]))
+    y = p.y_at(x) + side * (out + np.array([0.055, 0.055, 0.055, 0.06, 0.06, 0.04, 0.0]))
     r = h * np.array([0.010, 0.019, 0.016, 0.025, 0.024, 0.030, 0.034])
     low = np.array([0.005, 0.0, 0.0, 0.0, 0.0, 0.005, 0.02])
     _limb(spec, f"arm{side:+.0f}", x, y, r, low, ARM)
@@ -206,25 +211,26 @@ def _spine(spec: mujoco.MjSpec, plant: Plant) -> None:
     skin = plant.contour(x) + _lift(plant, x) + plant.data.qpos[plant.body.level_q]
     gaps = np.gradient(x)
     for i, level in enumerate(LEVELS):
+        y = float(p.y_at(x[i]))
         size = 0.42 * gaps[i]
         wide = {"L": 0.024, "T": 0.018, "C": 0.014}[level[0]]
         top = float(skin[i] + 0.040 + wide)
         spec.worldbody.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-            fromto=[x[i] - size, p.y, top, x[i] + size, p.y, top],
+            fromto=[x[i] - size, y, top, x[i] + size, y, top],
             size=[wide, 0.0, 0.0],
             rgba=list(BONE),
         )
         spec.worldbody.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-            fromto=[x[i], p.y, top - wide, x[i] - 0.5 * gaps[i], p.y, float(skin[i]) + 0.012],
+            fromto=[x[i], y, top - wide, x[i] - 0.5 * gaps[i], y, float(skin[i]) + 0.012],
             size=[0.0045, 0.0, 0.0],
             rgba=list(BONE),
         )
         for side in (-1.0, 1.0):
             spec.worldbody.add_geom(
                 type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-                fromto=[x[i], p.y, top - wide, x[i], p.y + side * 1.5 * wide, top - 1.1 * wide],
+                fromto=[x[i], y, top - wide, x[i], y + side * 1.5 * wide, top - 1.1 * wide],
                 size=[0.0045, 0.0, 0.0],
                 rgba=list(BONE),
             )

@@ -14,15 +14,17 @@ Nothing is read from the model's parameters, so this checks the calibration of `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.errors import InvalidInput, choice
 from spinemat.layout import Finger, MatLayout, Row, Surface
-from spinemat_sim.person import LEVELS, LUMBAR, THORACIC, Person
-from spinemat_sim.plant import Imperfections, Plant
+from spinemat_sim.patient import LEVELS, LUMBAR, THORACIC
+from spinemat_sim.person import Person
+from spinemat_sim.plant import Plant
+from spinemat_sim.sensors import Imperfections
 from spinemat_sim.trunk import Trunk, build_trunk, fit_interval, in_neck
 from spinemat_sim.urdf import plain_urdf
 
@@ -81,6 +83,86 @@ def laboratory(person: Person, level: str) -> MatLayout:
     )
 
 
+def _straight(person: Person) -> Person:
+    """The same person with the spine over the middle of the laboratory's mat."""
+    place = replace(person.patient.position, across=0.0, rotation=0.0)
+    return replace(person, patient=replace(person.patient, position=place))
+
+
+class Indenter:
+    """A pair of fingers on one level of a person in the laboratory.
+
+    Args:
+        person: who is pressed.
+        level: ``C1`` … ``L5``.
+        trunk: springs of the same person, to save calibrating them again.
+
+    Raises:
+        InvalidInput: there is no such level.
+    """
+
+    def __init__(self, person: Person, level: str, trunk: Trunk | None = None) -> None:
+        self.layout = laboratory(person, level)
+        self.level = level
+        trunk = build_trunk(person) if trunk is None else trunk
+        trunk = replace(trunk, person=_straight(person))
+        urdf = plain_urdf(self.layout)
+        self.plant = Plant(self.layout, trunk.person, urdf, 0, Imperfections.none(), trunk)
+        self.plant.breathing = False
+        self._bound = np.full(2, _FINGER.max_force)
+        self._felt = person.patient.stiffness_of(level)  # N/m, for holding a force
+
+    @property
+    def force(self) -> float:
+        """Of the pair, N."""
+        return float(self.plant.force.sum())
+
+    @property
+    def travel(self) -> float:
+        """Mean height of both tips, m."""
+        return float(self.plant.position.mean())
+
+    def move(self, speed: float) -> float:
+        """Move both tips for one cycle at a speed, m/s; return the force of the pair, N."""
+        self.plant.step(np.full(2, speed), -self._bound, self._bound)
+        return self.force
+
+    def approach(self) -> None:
+        """Come close to the skin."""
+        near = float(self.plant.contour(self.layout.row_x)[0]) - 0.005
+        while self.plant.position[0] < near:
+            self.move(_FINGER.max_speed)
+
+    def press(self, target: float) -> None:
+        """Move in until the pair carries `target`, N.
+
+        Raises:
+            InvalidInput: the body does not bear it within the stroke.
+        """
+        for _ in range(1000):
+            if self.move(SPEED) >= target:
+                return
+        raise InvalidInput("force", target, f"one that {self.level} bears within the stroke")
+
+    def hold(self, target: float, duration: float) -> None:
+        """Hold a force of the pair, N, for s."""
+        force = self.force
+        for _ in range(round(duration / self.layout.cycle)):
+            speed = FOLLOW * (target - force) / self._felt
+            force = self.move(float(np.clip(speed, -SPEED, SPEED)))
+
+    def precondition(self, top: float) -> None:
+        """Two cycles up to a force of the pair, N, then a preload of 5 N."""
+        for _ in range(PRECONDITIONING):
+            self.press(0.6 * top)
+            start, begun = self.travel, self.force
+            self.press(top)
+            self._felt = (self.force - begun) / (self.travel - start)
+            while self.move(-SPEED) > 0.2 * PRELOAD:
+                pass
+        self.hold(PRELOAD, SETTLE)
+
+
 def indent(
     person: Person, level: str, forces: Sequence[float], trunk: Trunk | None = None
 ) -> Indentation:
@@ -97,48 +179,20 @@ def indent(
     """
     if len(forces) == 0 or forces[0] <= 0.0 or np.any(np.diff(forces) <= 0.0):
         raise InvalidInput("forces", list(forces), "N, ascending, above zero")
-    layout = laboratory(person, level)
-    plant = Plant(layout, person, plain_urdf(layout), 0, Imperfections.none(), trunk)
-    plant.breathing = False
-    bound = np.full(2, _FINGER.max_force)
-
-    def move(speed: float) -> float:
-        plant.step(np.full(2, speed), -bound, bound)
-        return float(plant.force.sum())
-
-    def press(target: float) -> None:
-        for _ in range(1000):
-            if move(SPEED) >= target:
-                return
-        raise InvalidInput("force", target, f"one that {level} bears within the stroke")
-
-    def hold(target: float, duration: float) -> None:
-        force = float(plant.force.sum())
-        for _ in range(round(duration / layout.cycle)):
-            force = move(float(np.clip(FOLLOW * (target - force) / felt, -SPEED, SPEED)))
-
-    near = float(plant.contour(layout.row_x)[0]) - 0.005
-    while plant.position[0] < near:
-        move(_FINGER.max_speed)
-    top = max(fit_interval(person, layout.row_x[0])[1], forces[0])
-    for _ in range(PRECONDITIONING):
-        press(0.6 * top)
-        start, begun = float(plant.position[0]), float(plant.force.sum())
-        press(top)
-        felt = (float(plant.force.sum()) - begun) / (float(plant.position[0]) - start)
-        while move(-SPEED) > 0.2 * PRELOAD:
-            pass
-    hold(PRELOAD, SETTLE)
-    settle = SETTLE_NECK if in_neck(person, layout.row_x[0]) else SETTLE
+    indenter = Indenter(person, level, trunk)
+    x = float(indenter.layout.row_x[0])
+    indenter.approach()
+    indenter.precondition(max(fit_interval(person, x)[1], forces[0]))
+    settle = SETTLE_NECK if in_neck(person, x) else SETTLE
     travel, found, last = [], [], PRELOAD
     for force in forces:
         if force > PRELOAD:
-            press(0.95 * force)
-        hold(force + OVER * (force - last), CHARGE)
-        hold(force, settle)
+            indenter.press(0.95 * force)
+        indenter.hold(force + OVER * (force - last), CHARGE)
+        indenter.hold(force, settle)
         last = force
-        travel.append(plant.position.copy())
-        found.append(plant.force.copy())
+        travel.append(indenter.plant.position.copy())
+        found.append(indenter.plant.force.copy())
     return Indentation(np.array(travel).T, np.array(found).T)
 
 

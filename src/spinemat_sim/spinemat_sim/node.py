@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,10 @@ from spinemat_interfaces.msg import (
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import Stopper, run
-from spinemat_sim.person import DEFAULT_ROW, person_from_row
-from spinemat_sim.plant import Imperfections, Plant
+from spinemat_sim.person import lie_down
+from spinemat_sim.plant import Plant
+from spinemat_sim.population import find_patient
+from spinemat_sim.sensors import RANGES, Imperfections
 from spinemat_sim.urdf import expand_urdf
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
@@ -50,9 +53,12 @@ class MatSimulator(Node):
         super().__init__("mat_simulator")
         self._layout = declare_layout(self)
         urdf = declare(self, "urdf", "", "path of mat.urdf.xacro")
-        row = declare(self, "person_row", DEFAULT_ROW, "row of the torso survey", (0, 4853))
+        patient = declare(
+            self, "patient", "", "preset, path of a YAML file or row of the survey; empty: average"
+        )
         seed = declare(self, "seed", 0, "seed of person, sensors and drives", (0, 2**31 - 1))
         ideal = declare(self, "ideal_sensors", False, "true: no sensor or drive imperfections")
+        self._imperfections = Imperfections.none() if ideal else self._declare_imperfections()
         truth = declare(self, "stiffness_truth", True, "measure the true stiffness at the start")
         self.real_time = declare(self, "real_time", False, "true: pace by the wall clock")
         self._start_wait = declare(
@@ -72,13 +78,13 @@ class MatSimulator(Node):
             "true: the virtual person holds the hand control; false: listen to drive/hand_input",
         )
         config = self.get_parameter("mat_config").value
-        self._person = person_from_row(row, seed)
+        self._person = lie_down(find_patient(patient, seed))
         self._plant = Plant(
             self._layout,
             self._person,
             expand_urdf(Path(urdf), Path(config)),
             seed=seed,
-            imperfections=Imperfections.none() if ideal else Imperfections(),
+            imperfections=self._imperfections,
         )
         self._stage = DriveStage(self._layout)
         self._boot = uuid.uuid4().hex
@@ -105,6 +111,19 @@ class MatSimulator(Node):
         self._tell_contour()
         if truth:
             self._tell_stiffness()
+
+    def _declare_imperfections(self) -> Imperfections:
+        values = {
+            field.name: declare(
+                self,
+                f"imperfections.{field.name}",
+                field.default,
+                f"{RANGES[field.name][2]}; see spinemat_sim/sensors.py",
+                RANGES[field.name][:2],
+            )
+            for field in fields(Imperfections)
+        }
+        return Imperfections(**values)
 
     @property
     def _now(self) -> int:

@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat_sim.contour import buttock_x
-from spinemat_sim.person import Person, survey
+from spinemat_sim.patient import Patient, parse_patient
+from spinemat_sim.person import Person
 from spinemat_sim.plant import Plant, spread_load
+from spinemat_sim.population import nearest_row, survey
 
 Array = NDArray[np.float64]
 
@@ -83,14 +85,22 @@ def row_pitch(profile: Array) -> float:
     return (MAP_STATURE - ROUNDED_ENDS) / float(loaded[-1] - loaded[0] + 1)
 
 
-def nearest_row(stature: float = MAP_STATURE, mass: float = MAP_MASS, sex: str = "male") -> int:
-    """Row of the survey closest to a stature (m) and a mass (kg), in standard deviations."""
-    people = survey()
-    measures = np.array([[float(p["stature_mm"]), float(p["weight_hg"])] for p in people])
-    spread = measures.std(axis=0)
-    distance = np.sum(((measures - [1e3 * stature, 10.0 * mass]) / spread) ** 2, axis=1)
-    distance[[p["sex"] != sex for p in people]] = np.inf
-    return int(np.argmin(distance))
+def man_in_the_maps() -> Patient:
+    """The survey's man closest to the one in the maps, with mean curvature and stiffness."""
+    row = nearest_row(MAP_STATURE, MAP_MASS, "male")
+    data = survey()[row]
+    return parse_patient(
+        {
+            "version": 1,
+            "name": "man in the maps",
+            "sentence": f"row {row} of the survey, closest to 1.90 m and 96 kg",
+            "sex": "male",
+            "age": float(data["age_years"]),
+            "stature": 1e-3 * float(data["stature_mm"]),
+            "mass": 0.1 * float(data["weight_hg"]),
+            "row": row,
+        }
+    )
 
 
 def compare(plant: Plant) -> LoadComparison:
@@ -137,7 +147,7 @@ def _places(mean: Array, pitch: float, person: Person) -> tuple[Array, float]:
     low, high = (round(share * ROWS) for share in PELVIS_SEARCH)
     rows = np.arange(ROWS, dtype=float)
     peak = rows[low:high] @ mean[low:high] ** 4 / np.sum(mean[low:high] ** 4)
-    scale = pitch * person.stature / MAP_STATURE
+    scale = pitch * person.patient.stature / MAP_STATURE
     return (peak - rows) * scale, scale
 
 

@@ -1,6 +1,6 @@
-"""What the drives measure, with the imperfections of real sensors.
+"""What the drives measure, and what is wrong with sensors and drives.
 
-Numbers without a source are engineering choices.
+The work is done in `kernel.py`. Numbers without a source are engineering choices.
 """
 
 from __future__ import annotations
@@ -11,50 +11,72 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.errors import number
-from spinemat.layout import MatLayout
+from spinemat.errors import InvalidInput, number
 
 Array = NDArray[np.float64]
 
-OVER_TEMPERATURE, END_STOP_BIT = 1, 8  # bits of DriveState.status
-
-VELOCITY_FILTER = 0.5  # share of a new difference in the measured velocity
-AMBIENT, HOT = 25.0, 100.0  # degC, and where OVER_TEMPERATURE starts
-HEATING, HEATING_TIME = 60.0, 900.0  # K at the largest motor force, s
-HEAT_CYCLES = 10  # cycles between updates of the temperature
-NOISE_BLOCK = 256  # cycles of noise drawn at once
+RANGES = {
+    "force_noise": (0.0, 10.0, "N"), "force_offset": (0.0, 10.0, "N"),
+    "force_drift": (0.0, 10.0, "N/min"), "force_temperature": (0.0, 1.0, "N/K"),
+    "force_step": (0.0, 10.0, "N"), "position_step": (0.0, 0.001, "m"),
+    "friction": (0.0, 5.0, "times"), "friction_spread": (0.0, 0.9, "share"),
+    "backlash": (0.0, 10.0, "times"), "ambient": (-20.0, 60.0, "degC"),
+    "heating": (0.0, 200.0, "K"), "heating_time": (1.0, 1e5, "s"), "latency": (0, 50, "cycles"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Imperfections:
     """What sensors and drives do wrong; every value is an engineering choice.
 
+    What the mat's own file says (stroke, limits of force and speed, friction, backlash) is the
+    nominal drive; this is what a real one does beside it. Values per finger are drawn from the
+    plant's seed.
+
     Attributes:
         force_noise: N, root mean square of the load cell.
+        force_offset: N, largest offset of a load cell.
         force_drift: N/min, largest drift of a load cell.
+        force_temperature: N/K, largest shift of a load cell with the winding's temperature.
         force_step: N, quantisation.
         position_step: m, quantisation of the encoder.
-        backlash: whether the layout's backlash separates encoder and tip.
-        friction: whether the layout's Coulomb friction acts.
+        friction: Coulomb friction over that of the mat's file.
+        friction_spread: largest deviation of a finger's friction, share.
+        backlash: play between encoder and tip over that of the mat's file.
+        latency: cycles between an order and its effect, beyond the one of the drive stage.
+        ambient: degC.
+        heating: K of the winding at the largest motor force.
+        heating_time: s, time constant of it.
+
+    Raises:
+        InvalidInput: a value is out of range.
     """
 
     force_noise: float = 0.1
+    force_offset: float = 0.2
     force_drift: float = 0.05
+    force_temperature: float = 0.002
     force_step: float = 0.02
     position_step: float = 10e-6
-    backlash: bool = True
-    friction: bool = True
+    friction: float = 1.0
+    friction_spread: float = 0.2
+    backlash: float = 1.0
+    latency: int = 0
+    ambient: float = 25.0
+    heating: float = 60.0
+    heating_time: float = 900.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, bool):
-                number(f"imperfections.{field.name}", value, 0.0, 10.0)
+            name, value = f"imperfections.{field.name}", getattr(self, field.name)
+            number(name, value, *RANGES[field.name])
+            if field.name == "latency" and not isinstance(value, int):
+                raise InvalidInput(name, value, "a whole number of cycles")
 
     @staticmethod
     def none() -> Imperfections:
         """Perfect sensors and drives."""
-        return Imperfections(0.0, 0.0, 0.0, 0.0, False, False)
+        return Imperfections(*(0.0,) * 9)
 
 
 class Measurement(NamedTuple):
@@ -76,74 +98,3 @@ class Measurement(NamedTuple):
     current: Array
     temperature: Array
     status: NDArray[np.uint16]
-
-
-class Sensors:
-    """Load cells, encoders and temperature probes of all fingers.
-
-    Args:
-        layout: the mat.
-        imperfections: what is wrong with them.
-        seed: of noise and drift.
-        position: of the tips at the start, shape (n,), m.
-    """
-
-    def __init__(
-        self, layout: MatLayout, imperfections: Imperfections, seed: int, position: Array
-    ) -> None:
-        self._layout, self._bad = layout, imperfections
-        self._rng = np.random.default_rng([int(seed), 1])
-        n, per_cycle = layout.n, layout.cycle / 60.0
-        self._drift = self._rng.uniform(-1.0, 1.0, n) * (imperfections.force_drift * per_cycle)
-        self._play = 0.5 * layout.finger.backlash if imperfections.backlash else 0.0
-        self._encoder = position.copy()
-        self._read = _quantise(position, imperfections.position_step)
-        self._speed = np.zeros(n)
-        self._temperature = np.full(n, AMBIENT)
-        self._noise = np.zeros((NOISE_BLOCK, n))
-        self._reads = 0
-
-    def read(self, position: Array, force: Array, motor: Array) -> Measurement:
-        """Measure once; called once per cycle.
-
-        Args:
-            position: of the tips, shape (n,), m.
-            force: of the tissue on them, shape (n,), N.
-            motor: motor forces, shape (n,), N.
-        """
-        bad, finger = self._bad, self._layout.finger
-        if self._play > 0.0:
-            low, high = position - self._play, position + self._play
-            self._encoder = np.minimum(np.maximum(self._encoder, low), high)
-        else:
-            self._encoder = position
-        read = _quantise(self._encoder, bad.position_step)
-        speed = (read - self._read) * (VELOCITY_FILTER / self._layout.cycle)
-        self._speed = speed + (1.0 - VELOCITY_FILTER) * self._speed
-        self._read = read
-
-        felt = force + self._drift * self._reads
-        if bad.force_noise > 0.0:
-            i = self._reads % NOISE_BLOCK
-            if i == 0:
-                noise = self._rng.standard_normal(self._noise.shape)
-                self._noise = bad.force_noise * noise
-            felt += self._noise[i]
-        if self._reads % HEAT_CYCLES == 0:
-            heat = HEATING * (motor / finger.max_force) ** 2
-            rate = HEAT_CYCLES * self._layout.cycle / HEATING_TIME
-            self._temperature = self._temperature + rate * (heat + AMBIENT - self._temperature)
-            self._hot = (self._temperature > HOT) * np.uint16(OVER_TEMPERATURE)
-        self._reads += 1
-        return Measurement(
-            position=read,
-            velocity=self._speed,
-            force=_quantise(felt, bad.force_step),
-            current=motor * (1.0 / finger.force_constant),
-            temperature=self._temperature,
-            status=self._hot | (position >= finger.stroke[1]) * np.uint16(END_STOP_BIT),
-        )
-
-
-def _quantise(value: Array, step: float) -> Array:
-    return np.rint(value * (1.0 / step)) * step if step > 0.0 else value.copy()

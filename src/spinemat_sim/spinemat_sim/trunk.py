@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinemat_sim.contour import buttock_x, occiput_x, skin_midline
-from spinemat_sim.person import CERVICAL, LEVELS, THORACIC, Person
+from spinemat_sim.patient import CERVICAL, LEVELS, THORACIC
+from spinemat_sim.person import Person
 
 Array = NDArray[np.float64]
 
@@ -42,13 +44,32 @@ HOLLOW = 0.02  # m of skin over the mat that divide the loins' load by e
 LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m, N m/rad between regions (choice, from a trial)
 SHEAR_RATIO = 0.2  # shear spring between neighbours over their mean PA stiffness (choice)
 ROLL_LEVER = 0.026  # m: roll stiffness is level stiffness times its square (choice)
-TISSUE_SHARE = 0.35  # of the compliance of a pair lies in the tissue under the tips (choice)
-SACRUM_SHARE, SACRUM_RATIO = 0.8, 1.3  # the same over the sacrum; stiffness over L5's (choices)
+SACRUM_RATIO, SACRUM_SHARE = 1.3, 0.8  # sacrum: stiffness over L5's, at most this of its tissue's
+COMPACT = 0.5  # of a layer's thickness: compressed by more, it is compacted (choice)
+COMPACTED = 10.0  # stiffness of a compacted layer over its own (choice)
 TOE = 0.4  # stiffness in the toe over the linear one (choice)
 TOE_NECK, TOE_TRUNK = 7.0, 20.0  # N per pair at the end of the toe
+MEAN_SHARE, LOSS_POWER = 0.5, 2.3  # of the level springs in a press; see `Trunk.loss` (choices)
 FIT_NECK, FIT_TRUNK = (7.0, 18.0), (20.0, 38.0)  # N per pair, interval of the stiffness
 SPREAD = 0.5  # of the local level spacing: width of the kernel, about 15 mm (choice)
 BREATH_ON_PADDING = 0.3  # of the skin's excursion where the skin carries weight (choice)
+BREATH_LOAD = 0.02  # of the thorax' weight that the loins give it in inspiration (choice)
+
+
+class TissueSpring(NamedTuple):
+    """Tissue under one finger tip: three slopes, none in tension.
+
+    Attributes:
+        soft: stiffness in the toe, N/m.
+        hard: stiffness beyond it, N/m.
+        corner: indentation where the toe ends, m.
+        compact: indentation where the layer is compacted and `COMPACTED` times as stiff, m.
+    """
+
+    soft: float
+    hard: float
+    corner: float
+    compact: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,11 @@ class Trunk:
             sacrum and the occiput; `node_level` is -1 where the node is part of the region.
         stations: padding.
         joints: springs between vertebrae and between regions.
-        level_stiffness: z spring of each vertebra against its region, shape (24,), N/m.
+        level_stiffness: z spring of each vertebra against its region as a press of some seconds
+            feels it (creep over minutes not yet begun), shape (24,), N/m.
+        loss: of each vertebra's fast creep over that of `kernel.BRANCHES`, shape (24,): more where
+            a level's own spring is a smaller part of what a press feels, since joints, padding and
+            tissue have no loss of their own here, so that levels lose alike (choice).
         skin_x, skin_z: the skin's midline at rest, m.
     """
 
@@ -93,6 +118,7 @@ class Trunk:
     stations: Stations
     joints: Springs
     level_stiffness: Array
+    loss: Array
     skin_x: Array
     skin_z: Array
 
@@ -122,7 +148,7 @@ class Trunk:
             row += w * self.region_row(int(region), float(at))
             if level >= 0:
                 row[_Z + level] += w
-                row[_ROLL + level] += w * (y - self.person.y)
+                row[_ROLL + level] += w * (y - self.person.y_at(float(at)))
         return row
 
     def _kernel(self, x: float) -> Array:
@@ -140,38 +166,52 @@ class Trunk:
         """Unloaded skin on the midline at rest and end-expiration, shape of x, m."""
         return np.interp(x, self.skin_x, self.skin_z)
 
-    def tissue(self, x: float, y: float) -> tuple[float, float, float]:
-        """Tissue under one tip: toe stiffness, linear stiffness (N/m), indentation at the corner.
+    def tissue(self, x: float, y: float) -> TissueSpring:
+        """Spring of the tissue under one tip; its corner is where the pair leaves the toe.
 
         The corner lies where both tips of a pair leave the toe together, at the pair's toe force,
-        when they travel equally.
+        when they travel equally. Sides of a pair that travel equally have the patient's left and
+        right stiffness: unequal tissue also rolls the vertebrae, which hides a part of the
+        difference and softens the pair, so the tissue differs by more.
 
         Args:
             x: m along the mat.
             y: m across the mat, left is negative.
         """
         p = self.person
+        patient = p.patient
         at = np.concatenate([[p.s1_x - 0.02, p.s1_x], p.x])
-        sacrum = SACRUM_RATIO * p.stiffness[0]
-        pair = np.interp(x, at, [sacrum, sacrum, *p.stiffness])
-        share = np.interp(x, at, [SACRUM_SHARE, SACRUM_SHARE, *[TISSUE_SHARE] * N_LEVELS])
-        skew = float(np.interp(x, at, [0.0, 0.0, *p.asymmetry]))
+
+        def along(values: list[float], sacral: float) -> float:
+            return float(np.interp(x, at, [sacral, sacral, *values]))
+
+        layers, sacral = [patient.layer(v) for v in LEVELS], patient.tissue.sacral
+        hard = 2.0 * along([v.stiffness for v in layers], sacral.stiffness)
+        compact = COMPACT * along([v.thickness for v in layers], sacral.thickness)
+        sacrum = min(SACRUM_RATIO * patient.stiffness[0], SACRUM_SHARE * 2.0 * sacral.stiffness)
+        pair = along(list(patient.stiffness), sacrum)
+        skew = along(list(patient.asymmetry), 0.0)
         # Below the corner the pair as a whole is TOE times as stiff; only the tissue softens.
-        soft = pair / (share + 1.0 / TOE - 1.0)
-        hard = pair / share
-        half = np.array([0.5 * (1.0 + skew), 0.5 * (1.0 - skew)])  # left, right
+        soft = pair / (pair / hard + 1.0 / TOE - 1.0)
         # Unequal sides roll the vertebrae until the indentations differ by twice `turn`.
         weight = self._kernel(x)
         on = (self.node_level >= 0) & (weight > 0.0)
-        lever = abs(y)
-        bend = lever**2 * float(np.sum(weight[on] ** 2 / self.roll_stiffness[self.node_level[on]]))
+        side = y - float(p.y_at(x))
+        roll = self.roll_stiffness[self.node_level[on]]
+        bend = side**2 * float(np.sum(weight[on] ** 2 / roll))
+        share = hard * bend / (1.0 + hard * bend)  # of a difference in tissue that rolling hides
+        more = skew
+        for _ in range(20):
+            more = float(np.clip(skew / (1.0 - share) * (1.0 - share * more**2), -0.9, 0.9))
+        half = 0.5 * np.array([1.0 + more, 1.0 - more])  # left, right
+        hard /= 1.0 - share * more**2
         left, right = half * soft
         # F_L = left (d + t), F_R = right (d - t), t = -bend (F_L - F_R), F_L + F_R = toe force
         ratio = -bend * (left - right) / (1.0 + bend * (left + right))  # t / d
         mean = fit_toe(p, x) / (left * (1.0 + ratio) + right * (1.0 - ratio))
-        side = 0 if y < 0.0 else 1
-        corner = mean * (1.0 + ratio if side == 0 else 1.0 - ratio)
-        return half[side] * soft, half[side] * hard, corner
+        mine = 0 if side < 0.0 else 1
+        corner = mean * (1.0 + ratio if mine == 0 else 1.0 - ratio)
+        return TissueSpring(half[mine] * soft, half[mine] * hard, corner, max(compact, corner))
 
     def breath_shape(self, x: Array) -> Array:
         """Share of the breathing excursion at x, shape of x, 0 to 1: thorax and abdomen."""
@@ -198,7 +238,7 @@ def fit_interval(person: Person, x: float) -> tuple[float, float]:
 
 def build_trunk(person: Person) -> Trunk:
     """Springs of one person, with the level springs calibrated to the person's stiffness."""
-    mass = person.mass * np.array(MASS_FRACTION)
+    mass = person.patient.mass * np.array(MASS_FRACTION)
     sink = float(mass.sum() * GRAVITY / (N_REGIONS * PADDING))
     skin_x, skin_z = skin_midline(person, sink)
     stations = _stations(person, mass * GRAVITY, skin_x, skin_z)
@@ -219,7 +259,8 @@ def build_trunk(person: Person) -> Trunk:
         node_level=np.concatenate([np.full(4, -1), np.arange(N_LEVELS), np.full(3, -1)]),
         stations=stations,
         joints=Springs(np.zeros((0, N_DOF)), np.zeros(0)),
-        level_stiffness=1.5 * np.array(person.stiffness),
+        level_stiffness=1.5 * np.array(person.patient.stiffness),
+        loss=np.ones(N_LEVELS),
         skin_x=skin_x,
         skin_z=skin_z,
     )
@@ -264,7 +305,8 @@ def _joints(trunk: Trunk, level_region: NDArray[np.int64]) -> Springs:
     rows, stiffness = [], []
     x = np.array([trunk.person.s1_x, *trunk.person.x])
     region = np.array([3, *level_region])
-    k = [trunk.person.stiffness[0], *trunk.person.stiffness]
+    known = trunk.person.patient.stiffness
+    k = [known[0], *known]
     for i in range(N_LEVELS):  # S1-L5, L5-L4 … C2-C1
         between = 0.5 * (x[i] + x[i + 1])
         row = trunk.region_row(int(region[i + 1]), between)
@@ -326,12 +368,12 @@ def pair_compliance(trunk: Trunk, level: int) -> tuple[float, Array]:
     """
     x = trunk.person.x[level]
     low, high = fit_interval(trunk.person, x)
-    row = trunk.skin_row(x, trunk.person.y)
+    row = trunk.skin_row(x, float(trunk.person.y_at(x)))
     solve = solve_rest(trunk)
     q_low, _ = solve(low * row)
     q_high, active = solve(high * row)
     slope = float(row @ (q_high - q_low)) / (high - low)
-    hard = sum(trunk.tissue(x, side)[1] for side in (-ROLL_LEVER, ROLL_LEVER))
+    hard = 2.0 * trunk.person.patient.layer(LEVELS[level]).stiffness
     s = trunk.stations
     a = np.array([trunk.station_row(int(i)) for i in np.flatnonzero(active)])
     unit = np.linalg.solve(joint_matrix(trunk) + (a.T * s.stiffness[active]) @ a, row)
@@ -344,7 +386,7 @@ def calibrate(trunk: Trunk, tolerance: float = 0.002) -> Trunk:
     Newton's method on the logarithms of the 24 springs; each step is limited. A level that cannot
     be made stiff enough ends at the upper bound of the spring.
     """
-    target = 1.0 / np.array(trunk.person.stiffness)
+    target = 1.0 / np.array(trunk.person.patient.stiffness)
     k = trunk.level_stiffness
     for _ in range(15):
         found = [pair_compliance(trunk, i) for i in range(N_LEVELS)]
@@ -357,4 +399,6 @@ def calibrate(trunk: Trunk, tolerance: float = 0.002) -> Trunk:
         step = np.linalg.solve(normal, jacobian.T @ -error)
         k = np.clip(k * np.exp(np.clip(step, -0.5, 0.5)), 1e3, 150e3)
         trunk = replace(trunk, level_stiffness=k)
-    return trunk
+    # Share of the level springs in a press on each level.
+    share = np.array([-(slope @ k) / whole for whole, slope in found])
+    return replace(trunk, loss=np.clip((MEAN_SHARE / share) ** LOSS_POWER, 0.5, 2.0))

@@ -1,34 +1,32 @@
-"""Drive stage, controller and plant in one process, without ROS."""
+"""Drive stage, controller and plant in one process, without ROS.
+
+What the nodes do over topics happens here by calls: for tuning, benchmarks and tests.
+"""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 
 from spinemat.control import FingerController
 from spinemat.drive import DriveStage
-from spinemat.layout import MatLayout, load_layout
+from spinemat.layout import MatLayout
 from spinemat.press import PressGoal, PressRun
 from spinemat.scan import Outcome, Samples
-from spinemat_sim.person import DEFAULT_ROW, person_from_row
-from spinemat_sim.plant import Imperfections, Plant
-from spinemat_sim.urdf import expand_urdf
-
-ROOT = Path(__file__).resolve().parents[1]
-MAT = ROOT / "config/mat.yaml"
-XACRO = ROOT / "urdf/mat.urdf.xacro"
+from spinemat_sim.plant import Plant
 
 
 class ClosedLoop:
-    """A mat with a person on it; `permit` and `hand` may be withdrawn at any time."""
+    """A mat with a person on it; permit, hand and commands may be withdrawn at any time.
 
-    def __init__(self, row: int = DEFAULT_ROW, seed: int = 0, ideal: bool = False) -> None:
-        self.layout: MatLayout = load_layout(MAT)
-        self.person = person_from_row(row, seed)
-        sensors = Imperfections.none() if ideal else Imperfections()
-        urdf = expand_urdf(XACRO, MAT)
-        self.plant = Plant(self.layout, self.person, urdf, seed=seed, imperfections=sensors)
+    Attributes:
+        granted, held, commanding: whether the permit is given, the hand control held, the
+            controller heard.
+        peak: largest tissue force of each finger so far, shape (n,), N.
+    """
+
+    def __init__(self, plant: Plant) -> None:
+        self.layout: MatLayout = plant.layout
+        self.plant = plant
         self.stage = DriveStage(self.layout)
         self.control = FingerController(self.layout)
         self.samples = Samples()
@@ -44,20 +42,24 @@ class ClosedLoop:
         """One drive cycle, with one cycle of latency; return the measured forces (n,)."""
         self.cycle += 1
         m = self.plant.measure()
+        position, force = m.position.copy(), m.force.copy()
         self.stage.hand(self.held)
-        order = self.stage.step(self.cycle, m.position)
+        order = self.stage.step(self.cycle, position)
         self.plant.step(order.velocity, order.low, order.high)
         self.peak = np.maximum(self.peak, self.plant.truth().peak_force)
         if run is not None:
             run.tick(self.cycle, self.control)
-        velocity, ceiling = self.control.step(m.position, m.force)
+        velocity, ceiling = self.control.step(position, force)
         if self.cycle % 5 == 0:
-            self.samples.add(self.cycle, m.position, self.control.force)
+            self.samples.add(self.cycle, position, self.control.force)
+        refused = None
         if self.commanding:
-            assert self.stage.command(self.cycle, velocity, ceiling) is None
+            refused = self.stage.command(self.cycle, velocity, ceiling)
         if self.cycle % 2 == 0:
-            assert self.stage.permit(self.cycle, self.granted, 0, "test") is None
-        return m.force
+            refused = self.stage.permit(self.cycle, self.granted, 0, "loop") or refused
+        if refused:
+            raise RuntimeError(refused)
+        return force
 
     def press(self, goal: PressGoal) -> tuple[PressRun, Outcome]:
         """Run a press to its end."""
