@@ -43,7 +43,7 @@ PELVIS_HALF, HEAD_HALF = 0.12, 0.045  # m
 HOLLOW = 0.02  # m of skin over the mat that divide the loins' load by e
 LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m, N m/rad between regions (choice, from a trial)
 SHEAR_RATIO = 0.2  # shear spring between neighbours over their mean PA stiffness (choice)
-ROLL_LEVER = 0.026  # m: roll stiffness is level stiffness times its square (choice)
+ROLL_LEVER, ROLL_RATIO = 0.026, 2.0  # m; roll stiffness over PA stiffness times lever^2 (choice)
 SACRUM_RATIO, SACRUM_SHARE = 1.3, 0.8  # sacrum: stiffness over L5's, at most this of its tissue's
 COMPACT = 0.5  # of a layer's thickness: compressed by more, it is compacted (choice)
 COMPACTED = 10.0  # stiffness of a compacted layer over its own (choice)
@@ -125,7 +125,7 @@ class Trunk:
     @property
     def roll_stiffness(self) -> Array:
         """Roll spring of each vertebra, shape (24,), N m/rad."""
-        return self.level_stiffness * ROLL_LEVER**2
+        return ROLL_RATIO * np.array(self.person.patient.stiffness) * ROLL_LEVER**2
 
     def region_row(self, region: int, x: float) -> Array:
         """Height of a point fixed to a region at x, as a row of shape (N_DOF,)."""
