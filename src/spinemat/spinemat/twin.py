@@ -28,7 +28,7 @@ from spinemat.errors import InvalidInput, number
 Array = NDArray[np.float64]
 
 REGIONS = ("head", "thorax", "abdomen", "pelvis")
-LIFTING = 0.2  # of a region's weight left on the padding: fingers may carry 0.6 (choice)
+LIFTING = 0.4  # of a region's weight left on the padding: fingers may carry 0.6 (choice)
 LONGEST_STEP = 0.010  # s
 
 
@@ -43,7 +43,8 @@ class Twin:
         slopes: of the tissue under each tip: toe, linear, compacted, shape (p, 3, n), N/m.
         corners: forces between them, shape (p, 2, n), N.
         weight: load of each region at rest, shape (p, 4), N.
-        unloading: what a force of each finger takes off each region, shape (p, 4, n).
+        unloading: what a force of each finger takes off each region, at once and by branch,
+            shape (p, 1 + k, 4, n).
         contact: height of the skin over the mat at rest, shape (p, n), m.
 
     Raises:
@@ -65,7 +66,8 @@ class Twin:
         p, k, n, _ = self.creep.shape
         shapes = {
             "quick": (p, n, n), "creep": (p, k, n, n), "times": (p, k, n), "slopes": (p, 3, n),
-            "corners": (p, 2, n), "weight": (p, 4), "unloading": (p, 4, n), "contact": (p, n),
+            "corners": (p, 2, n), "weight": (p, 4),
+            "unloading": (p, 1 + k, 4, n), "contact": (p, n),
         }  # fmt: skip
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -121,7 +123,8 @@ class TwinRun:
         # In single precision: enough for millionths of a millimetre, and half the memory to read.
         self._matrix = np.zeros((p, n + 4, (1 + k + 2) * n), dtype=np.float32)
         self._matrix[:, :n] = whole.transpose(0, 2, 1, 3).reshape(p, n, -1)
-        self._matrix[:, n:, :n] = -twin.unloading
+        lost = -twin.unloading.transpose(0, 2, 1, 3).reshape(p, 4, -1)
+        self._matrix[:, n:, : (1 + k) * n] = lost
         # Everything below is written in place: at this size, making arrays is what costs time.
         self._by_person = state.transpose(1, 0, 2)
         self._copy = np.zeros(self._by_person.shape, dtype=np.float32)

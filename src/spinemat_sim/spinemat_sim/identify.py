@@ -25,7 +25,6 @@ Array = NDArray[np.float64]
 
 NUDGE = 1e-6  # m or rad, and per s
 SAMPLES = np.geomspace(0.01, 200.0, 60)  # s
-SECONDS = 1.0  # s of load after which the padding's share is read (choice)
 FIRST_GUESS = (0.05, 0.6, 50.0)  # s
 
 
@@ -47,21 +46,22 @@ def identify(plant: Plant) -> Twin:
         [SLOW * trunk.level_stiffness]
         + [ratio * trunk.loss * trunk.level_stiffness for ratio, _ in BRANCHES[1:]]
     )
-    response, moved = _step_response(stiffness, damping, levels, springs, tips)
+    response, unloading = _step_response(
+        stiffness, damping, levels, springs, tips, _padding(plant, tips.shape[1])
+    )
     times = _best_times(response)
-    matrices = np.linalg.lstsq(_basis(times), response.reshape(len(SAMPLES), -1), rcond=None)[0]
-    quick, *creep = matrices.reshape(-1, n, n)
+    basis = _basis(times)
+    quick, *creep = _parts(basis, response)
     soft, hard, corner, compact = body.tissue
     first = soft * corner
-    unloading = _unloading(plant, moved)
     return Twin(
-        quick=np.asarray(quick, dtype=np.float64)[None],
+        quick=quick[None],
         creep=np.array(creep)[None],
         times=np.repeat(times[:, None], n, axis=1)[None],
         slopes=np.array([soft, hard, COMPACTED * hard])[None],
         corners=np.array([first, first + hard * (compact - corner)])[None],
         weight=(trunk.region_mass * GRAVITY)[None],
-        unloading=unloading[None],
+        unloading=_parts(basis, unloading)[None],
         contact=body.skin[None],
     )
 
@@ -87,13 +87,24 @@ def _passive(plant: Plant) -> tuple[Array, Array]:
 
 
 def _step_response(
-    stiffness: Array, damping: Array, levels: NDArray[np.int64], springs: Array, tips: Array
+    stiffness: Array,
+    damping: Array,
+    levels: NDArray[np.int64],
+    springs: Array,
+    tips: Array,
+    padding: Array,
 ) -> tuple[Array, Array]:
-    """How the skin under each tip moves after 1 N begins on each, inertia left out.
+    """What follows when 1 N begins on each tip, inertia left out, at the times `SAMPLES`.
+
+    Args:
+        stiffness, damping: of the body, shape (dof, dof).
+        levels: where the levels stand in it.
+        springs: of the creep branches, shape (branches, levels), N/m.
+        tips: height of the skin under each tip, shape (n, dof).
+        padding: load that each region loses as the body rises, shape (4, dof), N/m.
 
     Returns:
-        At the times `SAMPLES`, shape (t, n, n), m/N; and the coordinates per N after `SECONDS`,
-        shape (dof, n).
+        How the skin moves, shape (t, n, n), m/N, and what the regions lose, shape (t, 4, n).
     """
     dof, k = len(stiffness), len(levels)
     stiff = stiffness.copy()
@@ -115,7 +126,14 @@ def _step_response(
         grown = (np.expm1(values * time) / values)[:, None] * parts
         return np.asarray((vectors[:dof] @ grown).real)
 
-    return np.array([tips @ at(t) for t in SAMPLES]), at(SECONDS)
+    moved = [at(t) for t in SAMPLES]
+    return np.array([tips @ q for q in moved]), np.array([padding @ q for q in moved])
+
+
+def _parts(basis: Array, response: Array) -> Array:
+    """Quick and retarded parts of a response, shape (1 + k, ...) of (t, ...)."""
+    found = np.linalg.lstsq(basis, response.reshape(len(basis), -1), rcond=None)[0]
+    return np.asarray(found, dtype=np.float64).reshape(-1, *response.shape[1:])
 
 
 def _basis(times: Array) -> Array:
@@ -136,11 +154,10 @@ def _best_times(response: Array) -> Array:
     return np.sort(np.exp(found.x))
 
 
-def _unloading(plant: Plant, moved: Array) -> Array:
-    """What a force of each finger takes off each region's padding, shape (4, n)."""
-    trunk = plant.trunk
-    s = trunk.stations
-    off = np.zeros((len(REGIONS), moved.shape[1]))
-    for i in range(len(s.x)):
-        off[s.region[i]] += s.stiffness[i] * (trunk.station_row(i) @ moved)
+def _padding(plant: Plant, dof: int) -> Array:
+    """What each region's padding loses as the body rises, shape (4, dof), N/m."""
+    s = plant.trunk.stations
+    off = np.zeros((len(REGIONS), dof))
+    for i, region in enumerate(s.region):
+        off[region] += s.stiffness[i] * plant.trunk.station_row(i)
     return off

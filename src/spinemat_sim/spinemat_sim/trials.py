@@ -136,7 +136,7 @@ class Agreement(NamedTuple):
     Attributes:
         indentation: of the largest travel of each pressed finger.
         work: that each pressed finger put in during the rhythm.
-        warning: of the force of all fingers together at which a region has only the share
+        warning: of the force of all fingers together at which the first region has only the share
             `LIFTING` of its weight left, in patterns that come so far.
         warned: patterns in which the twin warns; its travel and work are not compared there.
         unlike: patterns in which one of both came to less than half of that share while the
@@ -163,10 +163,9 @@ def agree(layout: MatLayout, patient: Patient, rhythms: list[Pattern], step: flo
         on = rhythm.preload > 0.0
         real, forces = _on_plant(plant, rhythm)
         thought = _on_twin(twin, forces, plant.layout.cycle, step)
-        for r in range(real.left.shape[1]):
-            a, b = (_force_at_warning(c, r, forces, layout.cycle) for c in (real, thought))
-            if a > 0.0 and b > 0.0:
-                warning.append(b / a - 1.0)
+        a, b = (_force_at_warning(c, forces, layout.cycle) for c in (real, thought))
+        if a > 0.0 and b > 0.0:
+            warning.append(b / a - 1.0)
         least = [float(c.left.min()) for c in (real, thought)]
         unlike += bool(min(least) < 0.5 * LIFTING and max(least) > LIFTING)
         if least[1] < LIFTING:
@@ -184,14 +183,14 @@ class _Course(NamedTuple):
     left: Array  # share of its weight that each region has left, (t, 4)
 
 
-def _force_at_warning(course: _Course, region: int, forces: Array, cycle: float) -> float:
-    """Force of all fingers when a region first has `LIFTING` left, N; 0 if it never has."""
-    below = np.flatnonzero(course.left[:, region] < LIFTING)
+def _force_at_warning(course: _Course, forces: Array, cycle: float) -> float:
+    """Force of all fingers when the first region has `LIFTING` left, N; 0 if none ever has."""
+    least = course.left.min(axis=1)
+    below = np.flatnonzero(least < LIFTING)
     if not len(below) or below[0] == 0:
         return 0.0
     i = int(below[0])
-    pair = course.left[i - 1 : i + 1, region]
-    time = float(np.interp(-LIFTING, -pair, course.times[i - 1 : i + 1]))
+    time = float(np.interp(-LIFTING, -least[i - 1 : i + 1], course.times[i - 1 : i + 1]))
     known = cycle * np.arange(1, len(forces) + 1)
     return float(np.interp(time, known, forces.sum(axis=1)))
 
