@@ -108,7 +108,10 @@ class TwinRun:
         number("step", step, 1e-4, LONGEST_STEP, "s")
         p, k, n, _ = twin.creep.shape
         self.twin, self._shape = twin, (p, n)
-        self._share = 1.0 - np.exp(-step / twin.times.transpose(1, 0, 2))
+        # Exact for a force that changes evenly within a step.
+        steps = step / twin.times.transpose(1, 0, 2)
+        mean = -np.expm1(-steps) / steps
+        self._stays, self._old, self._new = np.exp(-steps), mean - np.exp(-steps), 1.0 - mean
         self._corners = twin.corners.transpose(1, 0, 2).copy()
         # Force, creep, and force above each corner of the tissue; travel and unloading are one
         # product with all of them.
@@ -166,10 +169,12 @@ class TwinRun:
         if force.shape != self._shape:
             raise InvalidInput("force", force.shape, f"shape {self._shape}")
         np.add(force, self._last, out=self._gain)
-        self._last[...] = force
-        np.subtract(force, self._creeping, out=self._change)
-        np.multiply(self._change, self._share, out=self._change)
+        np.multiply(self._creeping, self._stays, out=self._creeping)
+        np.multiply(self._last, self._old, out=self._change)
         np.add(self._creeping, self._change, out=self._creeping)
+        np.multiply(force, self._new, out=self._change)
+        np.add(self._creeping, self._change, out=self._creeping)
+        self._last[...] = force
         np.subtract(force, self._corners, out=self._above)
         np.maximum(self._above, 0.0, out=self._above)
         self._copy[...] = self._by_person

@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 
 STRESS_SECONDS = 30.0
 REGION_SHARE = 0.6  # of a region's weight that fingers may carry together (dosing rule)
-RAMP = 1.0  # s up to the preload of a pattern
-PATTERN_SECONDS = 6.0
+RAMP = 2.0  # s up to the preload of a pattern: tips have to reach the hollow of the loins first
+PATTERN_SECONDS = 7.0
 TIP_DAMPING = 60.0  # N s/m of the sources of force, so that tips do not ring
 LOAD_CYCLES = 5  # cycles between looks at the padding
 
@@ -120,7 +120,6 @@ def patterns(layout: MatLayout, count: int, seed: int) -> list[Pattern]:
         on[[2 * r + s for r in used for s in sides]] = True
         if kind == "region":
             on, strength = region == ("thoracic", "lumbar")[i % 2], 0.95
-            rate = min(rate, 0.5)
         amplitude = np.where(on, strength * (layout.press_limit - 2.0), 0.0)
         amplitude = np.minimum(amplitude, SLEW / (np.pi * rate))
         phase = np.zeros(layout.n)
