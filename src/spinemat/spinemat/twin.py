@@ -42,9 +42,10 @@ class Twin:
         times: retardation times of the branches at each finger, shape (p, k, n), s.
         slopes: of the tissue under each tip: toe, linear, compacted, shape (p, 3, n), N/m.
         corners: forces between them, shape (p, 2, n), N.
-        weight: load of each region at rest, shape (p, 4), N.
-        unloading: what a force of each finger takes off each region, at once and by branch,
-            shape (p, 1 + k, 4, n).
+        padding: load at rest of s places of padding under each region, shape (p, 4, s), N.
+        unloading: what a force of each finger takes off each of them, at once and by branch,
+            shape (p, 1 + k, 4, s, n).
+        sharing: load that each place loses to 1 N that lifts at another, shape (p, 4 s, 4 s).
         contact: height of the skin over the mat at rest, shape (p, n), m.
 
     Raises:
@@ -56,18 +57,20 @@ class Twin:
     times: Array
     slopes: Array
     corners: Array
-    weight: Array
+    padding: Array
     unloading: Array
+    sharing: Array
     contact: Array
 
     def __post_init__(self) -> None:
         if self.creep.ndim != 4:
             raise InvalidInput("twin.creep", self.creep.shape, "shape (p, k, n, n)")
         p, k, n, _ = self.creep.shape
+        s = self.padding.shape[-1] if self.padding.ndim == 3 else 0
         shapes = {
             "quick": (p, n, n), "creep": (p, k, n, n), "times": (p, k, n), "slopes": (p, 3, n),
-            "corners": (p, 2, n), "weight": (p, 4),
-            "unloading": (p, 1 + k, 4, n), "contact": (p, n),
+            "corners": (p, 2, n), "padding": (p, 4, s),
+            "unloading": (p, 1 + k, 4, s, n), "sharing": (p, 4 * s, 4 * s), "contact": (p, n),
         }  # fmt: skip
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -78,6 +81,11 @@ class Twin:
     def people(self) -> int:
         """Number of people."""
         return len(self.quick)
+
+    @property
+    def weight(self) -> Array:
+        """Load of each region at rest, shape (p, 4), N."""
+        return np.asarray(self.padding.sum(axis=2))
 
     @staticmethod
     def together(twins: Sequence[Twin]) -> Twin:
@@ -113,8 +121,7 @@ class TwinRun:
         mean = -np.expm1(-steps) / steps
         self._stays, self._old, self._new = np.exp(-steps), mean - np.exp(-steps), 1.0 - mean
         self._corners = twin.corners.transpose(1, 0, 2).copy()
-        # Force, creep, and force above each corner of the tissue; travel and unloading are one
-        # product with all of them.
+        # Force, creep, and force above each corner of the tissue; travel is one product with all.
         state = np.zeros((1 + k + 2, p, n))
         self._last, self._creeping, self._above = state[0], state[1 : 1 + k], state[1 + k :]
         give = np.diff(1.0 / twin.slopes, axis=1, prepend=0.0)
@@ -124,16 +131,20 @@ class TwinRun:
         for part, row in ((0, 0), (1, 1 + k), (2, 2 + k)):
             whole[:, row, own, own] += give[:, part]
         # In single precision: enough for millionths of a millimetre, and half the memory to read.
-        self._matrix = np.zeros((p, n + 4, (1 + k + 2) * n), dtype=np.float32)
-        self._matrix[:, :n] = whole.transpose(0, 2, 1, 3).reshape(p, n, -1)
-        lost = -twin.unloading.transpose(0, 2, 1, 3).reshape(p, 4, -1)
-        self._matrix[:, n:, : (1 + k) * n] = lost
+        self._matrix = whole.transpose(0, 2, 1, 3).reshape(p, n, -1).astype(np.float32)
+        places = twin.padding[0].size
+        lost = twin.unloading.reshape(p, 1 + k, places, n).transpose(0, 2, 1, 3)
+        self._lost = lost.reshape(p, places, -1).astype(np.float32)
+        self._sharing = twin.sharing.astype(np.float32)
+        self._rest = twin.padding.reshape(p, places, 1).astype(np.float32)
         # Everything below is written in place: at this size, making arrays is what costs time.
         self._by_person = state.transpose(1, 0, 2)
         self._copy = np.zeros(self._by_person.shape, dtype=np.float32)
         self._flat = self._copy.reshape(p, -1, 1)
-        self._out = np.zeros((p, n + 4, 1), dtype=np.float32)
-        self._travel, self._lost = self._out[:, :n, 0], self._out[:, n:, 0]
+        self._least = LIFTING * twin.weight
+        self._bearing = self._flat[:, : (1 + k) * n]
+        self._out = np.zeros((p, n, 1), dtype=np.float32)
+        self._travel = self._out[:, :, 0]
         self._change = np.zeros((k, p, n))
         self._before, self._gain, self._twice = np.zeros((3, p, n))
 
@@ -150,12 +161,15 @@ class TwinRun:
     @property
     def load(self) -> Array:
         """Load left on the padding under each region, shape (p, 4), N."""
-        return self.twin.weight + self._lost
+        left = self._rest - self._lost @ self._bearing
+        if left.min() < 0.0:  # padding does not pull: others bear less instead
+            np.maximum(left - self._sharing @ np.maximum(-left, 0.0), 0.0, out=left)
+        return np.asarray(left.reshape(self.twin.padding.shape).sum(axis=2, dtype=np.float64))
 
     @property
     def lifting(self) -> NDArray[np.bool_]:
         """Whether a region is about to lift off, shape (p, 4): the figures no longer hold."""
-        return self.load < LIFTING * self.twin.weight
+        return np.asarray(self.load < self._least)
 
     def advance(self, force: Array) -> None:
         """Go one step on.

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 
 import mujoco
 import numpy as np
 
 from spinemat.control import FingerController
 from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
+from spinemat_sim.identify import identify
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
 from spinemat_sim.urdf import expand_urdf
 
+CROWD = 20  # people in one twin
+LOOK = 10  # steps of the twin between looks at the lift-off warning
 ROUNDS, CALLS = 15, 200  # medians over rounds, baseline and candidate in turn
 
 
@@ -64,6 +69,34 @@ def plant() -> Outcome:
         "bare_physics_us": 1e6 * base,
         "truth_us": 1e6 * truth,
     }
+    return outcome
+
+
+def twin() -> Outcome:
+    """Measure the reduced-order twin: one person against real time, twenty against one."""
+    started = time.monotonic()
+    mat = share("config", "mat.yaml")
+    layout = load_layout(mat)
+    urdf = expand_urdf(share("urdf", "mat.urdf.xacro"), mat)
+    one = identify(Plant(layout, lie_down(find_patient("")), urdf))
+    crowd = Twin.together([one] * CROWD)
+
+    def advance(who: Twin) -> Callable[[], None]:
+        run, force = TwinRun(who, LONGEST_STEP), np.full((who.people, layout.n), 5.0)
+        turns = count()
+
+        def step() -> None:
+            run.advance(force)
+            if next(turns) % LOOK == 0:
+                run.lifting  # noqa: B018
+
+        return step
+
+    many, single = _pairs(advance(crowd), advance(one))
+    outcome = Outcome("bench twin", time.monotonic() - started)
+    outcome.check("twin_times_real_time", LONGEST_STEP / single, ">=", 300.0)
+    outcome.check("twin_cost_20_over_1", many / single, "<=", 3.0)
+    outcome.details = {"twin_step_us": 1e6 * single, "twin_step_20_people_us": 1e6 * many}
     return outcome
 
 

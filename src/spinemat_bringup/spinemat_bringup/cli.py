@@ -4,162 +4,32 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress
 
-from spinemat_bringup.graph import NAMESPACE, SIMULATORS
-from spinemat_bringup.outcome import Outcome, software_version
-
-PHASES = (
-    "idle",
-    "intake",
-    "on the mat",
-    "scan",
-    "plan",
-    "treat",
-    "paused",
-    "scan again",
-    "report",
-    "aborted",
+from spinemat_bringup.cli_common import (
+    PHASES,
+    SAFETY,
+    Interrupt,
+    console,
+    finish,
+    json_option,
+    mat_option,
+    namespace_option,
+    out_option,
+    patient_option,
+    plain_errors,
+    seed_option,
+    session_bar,
 )
-SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
-
-console = Console()
-
-json_option = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write figures and checks to this file.",
-)
-namespace_option = click.option(
-    "--namespace", default=NAMESPACE, show_default=True, help="Namespace of the mat."
-)
-mat_option = click.option(
-    "--mat",
-    "mat_config",
-    type=click.Path(path_type=Path),
-    help="Description of the mat; default: the installed config/mat.yaml.",
-)
-
-
-def _whole_path(_context: click.Context, _option: click.Parameter, who: str) -> str:
-    """Nodes may run elsewhere: the path of a file is made absolute."""
-    return str(Path(who).resolve()) if Path(who).is_file() else who
-
-
-patient_option = click.option(
-    "--patient",
-    default="",
-    metavar="WHO",
-    callback=_whole_path,
-    help="Who lies on the simulated mat: a preset (`spinemat patient list`), a YAML file or a row"
-    " of the body survey (0 to 4853).  [default: average_adult]",
-)
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of the virtual person, the sensors and the drives.",
-)
-out_option = click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("sessions"),
-    show_default=True,
-    help="Folder in which each session gets one.",
-)
-
-
-class Interrupt:
-    """Ctrl-C asks to end safely; a third one gives up waiting."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Interrupt:
-        """Take over SIGINT and SIGTERM."""
-        self._before = {s: signal.signal(s, self._on) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count == 1:
-            console.print("\nStopping: the fingers release and retract …")
-        elif self.count > 2:
-            raise KeyboardInterrupt
-
-    def wanted(self) -> bool:
-        """Whether nobody has asked to end."""
-        return self.count == 0
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn the errors that people can act on into one clear line."""
-    from spinemat.errors import InvalidInput
-    from spinemat_bringup.client import NoAnswer
-    from spinemat_bringup.demo import NodeDied
-
-    try:
-        yield
-    except InvalidInput as error:
-        raise click.ClickException(str(error)) from error
-    except (NoAnswer, NodeDied) as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def session_bar() -> Iterator[Callable[[Any], None]]:
-    """Show a session's progress: phase, bar, time left."""
-    columns = (
-        TextColumn("{task.fields[phase]:<11}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("[dim]{task.fields[detail]}"),
-    )
-    interactive = console.is_terminal
-    with Progress(*columns, console=console, disable=not interactive) as bar:
-        task = bar.add_task("session", total=1.0, phase="", left="", detail="")
-        said = ""
-
-        def show(state: Any) -> None:
-            nonlocal said
-            phase = PHASES[state.phase]
-            left = f"{state.time_left / 60:.0f}:{state.time_left % 60:02.0f} left"
-            bar.update(task, completed=state.progress, phase=phase, left=left, detail=state.detail)
-            line = f"{phase}{': ' if state.detail else ''}{state.detail}"
-            if not interactive and line != said:
-                said = line
-                console.print(f"{100 * state.progress:3.0f} %  {line}")
-
-        yield show
-
-
-def finish(outcome: Outcome, json_file: Path | None, interrupted: bool = False) -> None:
-    """Show and write the outcome, and exit: 0 only if all checks pass."""
-    outcome.show(console)
-    outcome.write(json_file)
-    if interrupted:
-        sys.exit(130)
-    sys.exit(0 if outcome.passed else 1)
+from spinemat_bringup.cli_patient import patient_group
+from spinemat_bringup.graph import SIMULATORS
+from spinemat_bringup.outcome import software_version
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
@@ -487,6 +357,15 @@ def bench_plant(json_file: Path | None) -> None:
     finish(plant(), json_file)
 
 
+@bench.command("twin")
+@json_option
+def bench_twin(json_file: Path | None) -> None:
+    """The reduced-order twin: one person against real time, twenty people against one."""
+    from spinemat_bringup.bench import twin
+
+    finish(twin(), json_file)
+
+
 @bench.command("control")
 @json_option
 def bench_control(json_file: Path | None) -> None:
@@ -503,3 +382,6 @@ def test(arguments: tuple[str, ...]) -> None:
     from spinemat_bringup.testing import run_tests
 
     sys.exit(run_tests(arguments))
+
+
+main.add_command(patient_group)

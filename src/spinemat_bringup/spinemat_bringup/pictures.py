@@ -7,7 +7,7 @@ from typing import Any
 
 from spinemat.layout import MatLayout
 from spinemat_sim.plant import Plant
-from spinemat_sim.pressure import compare
+from spinemat_sim.pressure import METHOD, compare
 from spinemat_sim.render import NoOpenGL, render
 from spinemat_sim.urdf import expand_urdf
 
@@ -41,9 +41,7 @@ def report_extras(
             "correlation": float(c.correlation),
             "ceiling": float(c.ceiling.mean()),
             "unit": "share of the load",
-            "method": "nine recordings of one man (1.90 m, 96 kg) on a mattress, lengths scaled by"
-            " stature, pelvis peaks aligned, best shift within 30 mm, shoulders to pelvis; the"
-            " model's support lengths were chosen with these maps in view",
+            "method": METHOD,
         }
     }
     try:

@@ -19,13 +19,14 @@ from spinemat.twin import REGIONS, Twin
 from spinemat_sim.body import SLOW
 from spinemat_sim.kernel import BRANCHES
 from spinemat_sim.plant import Plant
-from spinemat_sim.trunk import COMPACTED, GRAVITY
+from spinemat_sim.trunk import COMPACTED
 
 Array = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
 NUDGE = 1e-6  # m or rad, and per s
 RATES = np.geomspace(0.001, 3.0, 40)  # Hz, at which the twin is fitted (choice)
+SHARING_RATE = 0.5  # Hz (choice)
 FIRST_GUESS = (0.05, 0.6, 50.0)  # s
 
 
@@ -42,7 +43,9 @@ def identify(plant: Plant) -> Twin:
         for k in range(body.start[i] + 1, body.start[i + 1]):
             tips[i, place[int(body.column[k])]] = -body.value[k]
     levels = np.array([place[int(q)] for q in body.level_q])
-    travel, load = _response(plant, tips, levels, _padding(plant, tips.shape[1]))
+    s = trunk.stations
+    places = np.array([trunk.station_row(i) for i in range(len(s.x))])
+    travel, load, sharing = _response(plant, tips, levels, places)
     times = _best_times(travel)
     basis = _basis(times)
     quick, *creep = _parts(basis, travel)
@@ -54,8 +57,9 @@ def identify(plant: Plant) -> Twin:
         times=np.repeat(times[:, None], n, axis=1)[None],
         slopes=np.array([soft, hard, COMPACTED * hard])[None],
         corners=np.array([first, first + hard * (compact - corner)])[None],
-        weight=(trunk.region_mass * GRAVITY)[None],
-        unloading=_parts(basis, load)[None],
+        padding=s.rest_load.reshape(1, len(REGIONS), -1),
+        unloading=_parts(basis, load).reshape(1, 1 + len(times), len(REGIONS), -1, n),
+        sharing=sharing[None],
         contact=body.skin[None],
     )
 
@@ -86,32 +90,35 @@ def _matrices(plant: Plant) -> tuple[Array, Array, Array]:
 
 
 def _response(
-    plant: Plant, tips: Array, levels: NDArray[np.int64], padding: Array
-) -> tuple[ComplexArray, ComplexArray]:
+    plant: Plant, tips: Array, levels: NDArray[np.int64], places: Array
+) -> tuple[ComplexArray, ComplexArray, Array]:
     """What follows from 1 N on each tip that comes and goes at the frequencies `RATES`.
 
     Args:
         plant: at rest.
         tips: height of the skin under each tip, shape (n, dof).
         levels: which coordinates the levels' own are, shape (24,).
-        padding: load that each region loses as the body rises, shape (4, dof), N/m.
+        places: height of each place of the padding, shape (places, dof).
 
     Returns:
-        How the skin moves, shape (f, n, n), m/N, and what the regions lose, shape (f, 4, n).
+        How the skin moves, shape (f, n, n), m/N; what the places lose, shape (f, places, n); and
+        what they lose to 1 N on another one at `SHARING_RATE`, shape (places, places).
     """
     stiffness, damping, mass = _matrices(plant)
+    padding = plant.trunk.stations.stiffness[:, None] * places
     level, loss = plant.trunk.level_stiffness, plant.trunk.loss
     springs = [SLOW * level, *(ratio * loss * level for ratio, _ in BRANCHES[1:])]
-    travel, load = [], []
-    for rate in RATES:
+
+    def moved(rate: float, push: Array) -> ComplexArray:
         s = 2j * np.pi * rate
         whole = stiffness + s * damping + s * s * mass
         for spring, (_, time) in zip(springs, BRANCHES, strict=True):
             whole[levels, levels] += spring * s * time / (1.0 + s * time)
-        moved = np.linalg.solve(whole, tips.T.astype(complex))
-        travel.append(tips @ moved)
-        load.append(padding @ moved)
-    return np.array(travel), np.array(load)
+        return np.asarray(np.linalg.solve(whole, push.T.astype(complex)))
+
+    both = [moved(float(rate), tips) for rate in RATES]
+    sharing = (padding @ moved(SHARING_RATE, places)).real
+    return np.array([tips @ q for q in both]), np.array([padding @ q for q in both]), sharing
 
 
 def _parts(basis: ComplexArray, response: ComplexArray) -> Array:
@@ -143,12 +150,3 @@ def _best_times(response: ComplexArray) -> Array:
 def _real(values: ComplexArray) -> Array:
     """Real and imaginary parts one after the other, shape (2 f, ...) of (f, ...)."""
     return np.concatenate([values.real, values.imag])
-
-
-def _padding(plant: Plant, dof: int) -> Array:
-    """What each region's padding loses as the body rises, shape (4, dof), N/m."""
-    s = plant.trunk.stations
-    off = np.zeros((len(REGIONS), dof))
-    for i, region in enumerate(s.region):
-        off[region] += s.stiffness[i] * plant.trunk.station_row(i)
-    return off

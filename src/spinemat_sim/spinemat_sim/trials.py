@@ -30,8 +30,7 @@ STRESS_SECONDS = 30.0
 REGION_SHARE = 0.6  # of a region's weight that fingers may carry together (dosing rule)
 RAMP = 2.0  # s up to the preload of a pattern: tips have to reach the hollow of the loins first
 PATTERN_SECONDS = 7.0
-TIP_DAMPING = 60.0  # N s/m of the sources of force, so that tips do not ring
-LOAD_CYCLES = 5  # cycles between looks at the padding
+TIP_DAMPING = 30.0  # N s/m of the sources of force, so that tips do not ring
 
 
 class Stress(NamedTuple):
@@ -205,7 +204,7 @@ def _on_plant(plant: Plant, rhythm: Pattern) -> tuple[_Course, Array]:
     on, weight = rhythm.preload > 0.0, region_weights(plant.person)
     travel, velocity = np.full(n, -1.0), np.where(on, 0.0, -0.05)
     before, forces = np.zeros(n), np.zeros((len(times), n))
-    looks, left = [], []
+    left = np.zeros((len(times), len(weight)))
     speed = plant.data.qvel[plant.body.finger_q[0] : plant.body.finger_q[0] + n]
     for i, (time, force) in enumerate(zip(times, rhythm.force(times), strict=True)):
         spring = finger.return_stiffness * (plant.position - finger.stroke[0])
@@ -217,10 +216,8 @@ def _on_plant(plant: Plant, rhythm: Pattern) -> tuple[_Course, Array]:
             before = plant.work
         else:
             travel = np.maximum(travel, plant.position)
-        if i % LOAD_CYCLES == 0:
-            looks.append(time)
-            left.append(plant.region_loads() / weight)
-    return _Course(travel, plant.work - before, np.array(looks), np.array(left)), forces
+        left[i] = plant.region_loads() / weight
+    return _Course(travel, plant.work - before, times, left), forces
 
 
 def _on_twin(twin: Twin, forces: Array, cycle: float, step: float) -> _Course:
@@ -237,3 +234,13 @@ def _on_twin(twin: Twin, forces: Array, cycle: float, step: float) -> _Course:
             travel = np.maximum(travel, run.travel)
         left.append(run.load[0] / twin.weight[0])
     return _Course(travel[0], (run.work - before)[0], times, np.array(left))
+
+
+def fingerprint(layout: MatLayout, patient: Patient, seed: int, seconds: float = 3.0) -> bytes:
+    """All that the sensors say while fingers press and let go, with all imperfections."""
+    plant = Plant(layout, lie_down(patient), plain_urdf(layout), seed)
+    said, bound = [], np.full(layout.n, 20.0)
+    for i in range(round(seconds / layout.cycle)):
+        plant.step(np.full(layout.n, 0.03 * np.sin(2.0 * i * layout.cycle)), -bound, bound)
+        said += [values.tobytes() for values in plant.measure()]
+    return b"".join([*said, plant.data.qpos.tobytes()])

@@ -143,7 +143,7 @@ def lift(plant: Plant, region: str, over: float) -> tuple[float, float]:
     """
     r, person = REGIONS.index(region), plant.person
     spans = {
-        "head": (person.x_of("C7"), np.inf),
+        "head": (0.5 * (person.x_of("T1") + person.x_of("C7")), np.inf),
         "thorax": (person.x_of("T11"), person.x_of("T2")),
         "abdomen": (person.x_of("L5"), person.x_of("L1")),
     }
