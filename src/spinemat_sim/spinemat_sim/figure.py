@@ -168,7 +168,8 @@ def _leg(spec: mujoco.MjSpec, p: Person, hip: float, side: float) -> None:
     y = p.y_at(x) + side * np.array(
         [0.13, 0.13, 0.125, 0.12, 0.115, 0.27 * breadth, 0.25 * breadth]
     )
-    r = h * np.array([0.022, 0.022, 0.034, 0.033, 0.034, 0.047, 0.050])
+    thick = 0.25 * breadth
+    r = np.append(h * np.array([0.022, 0.022, 0.034, 0.033, 0.034]), [0.93 * thick, thick])
     low = np.array([0.0, 0.0, 0.0, 0.02, 0.025, 0.0, 0.01])
     _limb(spec, f"leg{side:+.0f}", x, y, r, low)
     foot = 0.065 * h

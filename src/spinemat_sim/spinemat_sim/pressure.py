@@ -39,8 +39,8 @@ LOADED = 0.05  # of the median row: a row with less is not loaded (choice)
 MAX_SHIFT = 0.030  # m
 METHOD = (
     "nine recordings of one man (1.90 m, 96 kg) on a mattress, lengths scaled by stature, pelvis"
-    " peaks aligned, best shift within 30 mm, shoulders to pelvis; the model's support lengths were"
-    " chosen with these maps in view"
+    " peaks aligned, best shift within 30 mm, shoulders to pelvis; lengths over which the model's"
+    " regions lie were chosen with these maps in view"
 )
 SLICE = 0.020  # m, slices of the comparison (choice)
 PELVIS_SEARCH = (0.40, 0.65)  # share of the body from the head where the pelvis peak is sought

@@ -43,7 +43,7 @@ class Imperfections:
         friction: Coulomb friction over that of the mat's file.
         friction_spread: largest deviation of a finger's friction, share.
         backlash: play between encoder and tip over that of the mat's file.
-        latency: cycles between an order and its effect, beyond the one of the drive stage.
+        latency: cycles by which figures come late, beyond the cycle that orders take.
         ambient: degC.
         heating: K of the winding at the largest motor force.
         heating_time: s, time constant of it.
