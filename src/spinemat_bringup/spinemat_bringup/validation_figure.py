@@ -151,7 +151,7 @@ def _lifted(found: Findings, axes: Axes) -> None:
     axes.set_xlabel("mass, kg")
     axes.set_ylabel("rise of the thorax, mm")
     axes.set_ylim(0.0)
-    axes.legend(loc="center right")
+    axes.legend(loc="upper right")
 
 
 def _twin(found: Findings, axes: Axes) -> None:
