@@ -323,7 +323,7 @@ def test_a_withdrawn_permit_releases_within_the_plant() -> None:
 
 def test_a_scan_finds_contour_and_stiffness() -> None:
     loop = closed_loop(seed=3)
-    p = loop.plant.person
+    p = loop.plant.person.patient
     scan = SpineScan(loop.layout, check_intake(p.sex, float(p.age), p.stature, p.mass))
     for step in scan.steps(0, True):
         loop.samples.clear()
