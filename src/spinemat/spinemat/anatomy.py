@@ -29,6 +29,9 @@ _HEIGHTS = np.array(
 )
 C7_S1_SHARE = 0.27  # of stature, +- 0.015 (C7 to PSIS, doi 10.1038/s41598-021-81879-0)
 S1_ON_MAT = 0.010  # m, where a person is asked to lie with the upper edge of the sacrum
+GRAVITY = 9.81  # m/s^2
+LIGHTEST, HEAVIEST = 35.0, 165.0  # kg, who may lie on the mat
+REGION_SHARE = 0.6  # of a region's weight that fingers may carry together (engineering choice)
 WEIGHT_SHARE = {"neck": 0.081, "thoracic": 0.216, "lumbar": 0.139}  # of body mass
 
 
@@ -52,7 +55,7 @@ def check_intake(sex: str, age: float, stature: float, mass: float) -> Intake:
         choice("sex", sex, ("female", "male")),
         number("age", age, 18.0, 100.0, "years"),
         number("stature", stature, 1.50, 1.98, "m"),
-        number("mass", mass, 35.0, 165.0, "kg"),
+        number("mass", mass, LIGHTEST, HEAVIEST, "kg"),
     )
 
 
@@ -63,6 +66,14 @@ def level_positions(stature: float) -> dict[str, float]:
     scale = C7_S1_SHARE * stature / below[LEVELS.index("C7")]
     x = S1_ON_MAT + scale * below
     return dict(zip(LEVELS, x.tolist(), strict=True)) | {"S1": S1_ON_MAT}
+
+
+def regional_sums(mass: float) -> dict[str, float]:
+    """Largest sum of force of all fingers under each region, N, for a person of `mass` kg.
+
+    Pressing harder than a region weighs would lift it.
+    """
+    return {r: REGION_SHARE * share * mass * GRAVITY for r, share in WEIGHT_SHARE.items()}
 
 
 def region_of(level: str) -> str:

@@ -2,16 +2,23 @@
 
 The drive closes a velocity loop; on top of it the force loop is
 
-    v = (dF_ref/dt + omega * (F_ref - F)) / K(F)
+    v = (dF_ref/dt + lead * d2F_ref/dt2 + omega * e + (omega / 2)^2 * I) / K(F),  e = F_ref - F
 
 with a two-slope believed stiffness K(F) per finger: soft in the toe, linear above. A velocity
 drive integrates, so the loop has no static error, and its bandwidth `omega` does not depend on
-the tissue as long as K is right. It stays stable when the tissue is up to three times stiffer
-than believed at 250 Hz with one cycle of delay (measured in the simulated mat).
+the tissue as long as K is right. I, the integral of e, takes out what moves the back by itself,
+mostly breathing; it stands still while a limit holds the velocity. `lead` makes up for the loop's
+delay.
+
+K is corrected while a force is followed. Slowly, within bounds, to what the rhythm itself shows: a
+force that runs ahead of a rising set-point means tissue stiffer than believed. And quickly, only
+upward, when the tip's own fast movements meet much more force than believed: that keeps the loop
+stable on tissue up to ten times stiffer than believed, `docs/control.md`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +28,9 @@ from numpy.typing import NDArray
 from spinemat.layout import MatLayout
 
 Array = NDArray[np.float64]
+
+LATE = 0.05  # N, a set-point further behind what is wanted counts as shaped by a limit (choice)
+LOOK = 3  # cycles over which fast movements are compared (choice)
 
 
 class Mode(IntEnum):
@@ -50,6 +60,16 @@ class ControlGains:
     position_gain: float = 8.0  # 1/s
     retract_speed: float = 0.08  # m/s
     slew: float = 100.0  # N/s, treatment
+    jerk: float = 3000.0  # N/s^2, largest change of the slew
+    integral: float = 0.006  # m/s, most that the integral action may ask for
+    lead: float = 0.008  # s, delay of the loop: one cycle and the drive's lag
+    adapt: float = 4.0  # 1/s, slow correction of the stiffness
+    adapt_range: tuple[float, float] = (0.5, 2.0)  # of the believed stiffness
+    adapt_rate: float = 10.0  # N/s, set-points that change less teach little
+    stiffen_margin: float = 2.5  # of the stiffness in use: more than that is felt, it is corrected
+    stiffen_memory: float = 0.06  # s
+    stiffen_noise: float = 0.5  # N, three standard deviations of a difference of forces
+    most_stiffness: float = 60000.0  # N/m per finger
     ceiling_margin: float = 2.0  # N above the set-point that the drive may reach
     force_velocity: float = 0.06  # m/s, largest velocity in force mode
 
@@ -73,11 +93,22 @@ class FingerController:
         self._toe_stiffness = np.full(n, g.toe_stiffness)
         self._omega = np.full(n, g.omega_unknown)
         self._zero = np.zeros(n)
+        regions = np.array(layout.regions)
+        self._member = {r: regions == r for r in layout.press_limits}
+        self._sums: dict[str, float] = {}
         self._above = np.zeros(n, dtype=np.int64)
         self._target = np.zeros(n)
         self._speed = np.full(n, g.slow_approach)
         self._expected = np.full(n, np.nan)
         self._reference = np.zeros(n)
+        self._rate = np.zeros(n)
+        self._wanted = np.zeros(n)
+        self._integral = np.zeros(n)  # N s
+        self._slow = np.ones((2, n))  # slow correction of the stiffness: toe, linear
+        self._least = np.zeros((2, n))  # N/m, quick correction: at least so stiff (toe, linear)
+        self._linear = np.zeros(n, dtype=bool)  # in the last cycle
+        self._seen = np.zeros((2, LOOK + 1, n))  # position and force in the last cycles
+        self._moved = np.zeros((2, n))  # remembered movement squared, and times force
         self.mode = np.full(n, Mode.OFF, dtype=np.int64)
         self.contact = np.zeros(n, dtype=bool)
         self.clamped = np.zeros(n, dtype=bool)
@@ -96,10 +127,18 @@ class FingerController:
     def believe(self, stiffness: Array, toe: Array) -> None:
         """Use measured stiffness per finger, shape (n,), N/m; NaN keeps the earlier belief."""
         good = np.isfinite(stiffness) & np.isfinite(toe) & (stiffness > 0.0) & (toe > 0.0)
-        low, high = 1000.0, 50000.0
+        low, high = 1000.0, self.gains.most_stiffness
         self._stiffness = np.where(good, np.clip(stiffness, low, high), self._stiffness)
         self._toe_stiffness = np.where(good, np.clip(toe, low, high), self._toe_stiffness)
         self._omega = np.where(good, self.gains.omega_known, self._omega)
+        self._slow[:, good] = 1.0
+
+    def bear(self, sums: Mapping[str, float]) -> None:
+        """Keep the set-points under each region within a sum, N; lower while any are pressed."""
+        pressed = bool((self.mode == Mode.FORCE).any())
+        for region, allowed in sums.items():
+            known = self._sums.get(region, np.inf) if pressed else np.inf
+            self._sums[region] = min(known, allowed)
 
     def approach(self, fingers: NDArray[np.int64], speed: float, expected: Array) -> None:
         """Move `fingers` up until contact; fast only to just before `expected` (m or NaN)."""
@@ -108,6 +147,8 @@ class FingerController:
         self._expected[fingers] = expected
         self._target[fingers] = self.gains.contact_on
         self._reference[fingers] = 0.0
+        self._rate[fingers] = 0.0
+        self._least[:, fingers] = 0.0
         self.contact[fingers] = False
         self._above[fingers] = 0
 
@@ -128,6 +169,7 @@ class FingerController:
     def _drop(self, fingers: NDArray[np.int64] | slice) -> None:
         self._target[fingers] = 0.0
         self._reference[fingers] = 0.0
+        self._rate[fingers] = 0.0
         self.contact[fingers] = False
         self._above[fingers] = 0
 
@@ -150,10 +192,15 @@ class FingerController:
         self._feel(force)
         in_force = self.mode == Mode.FORCE
         loaded = in_force & self.contact
-        rate = self._advance_reference(loaded, dt)
-
-        stiffness = np.where(force < self._toe_force, self._toe_stiffness, self._stiffness)
-        pressing = (rate + self._omega * (self._reference - force)) / stiffness
+        rate, jerk = self._advance_reference(loaded, dt)
+        stiffness = self._correct_stiffness(loaded, position, force, rate)
+        error = self._reference - force
+        gain = 0.25 * self._omega**2
+        pressing = (rate + g.lead * jerk + self._omega * error + gain * self._integral) / stiffness
+        most = g.integral * stiffness / gain
+        free = loaded & (np.abs(pressing) < g.force_velocity)
+        integral = np.clip(self._integral + np.where(free, error * dt, 0.0), -most, most)
+        self._integral = np.where(loaded, integral, 0.0)
         near = ~(position < self._expected - g.approach_margin)  # NaN counts as near
         seeking = np.where(near, np.minimum(self._speed, g.slow_approach), self._speed)
         velocity = np.where(loaded, pressing, seeking)
@@ -180,13 +227,60 @@ class FingerController:
             self._reference,
         )
 
-    def _advance_reference(self, loaded: NDArray[np.bool_], dt: float) -> Array:
+    def _advance_reference(self, loaded: NDArray[np.bool_], dt: float) -> tuple[Array, Array]:
+        """Follow the wanted force within all limits; return its first two derivatives."""
         g = self.gains
         wanted = np.clip(self._target, 0.0, self.layout.press_limit)
-        step = np.clip(wanted - self._reference, -g.slew * dt, g.slew * dt)
-        step = np.where(loaded, step, 0.0)
-        self.clamped = loaded & (
-            (np.abs(wanted - self._reference - step) > 1e-9) | (wanted != self._target)
-        )
-        self._reference = self._reference + step
-        return step / dt
+        wanted = np.where(loaded, wanted, 0.0)
+        for region, allowed in self._sums.items():
+            total = float(wanted[self._member[region]].sum())
+            if total > allowed:
+                wanted = np.where(self._member[region], wanted * (allowed / total), wanted)
+        ahead = wanted - self._wanted  # what is wanted moves, too
+        self._wanted = wanted
+        gap = wanted - self._reference
+        # As fast as it can still brake on what is left, beside what the wanted force does itself.
+        closing = np.sign(gap) * np.minimum(np.sqrt(g.jerk * np.abs(gap)), np.abs(gap) / dt)
+        moving = np.clip(ahead / dt, -g.slew, g.slew)
+        rate = np.where(np.abs(gap) <= np.abs(ahead) + 1e-9, gap / dt, closing + moving)
+        rate = np.clip(rate, self._rate - g.jerk * dt, self._rate + g.jerk * dt)
+        rate = np.where(loaded, np.clip(rate, -g.slew, g.slew), 0.0)
+        jerk = (rate - self._rate) / dt
+        before = self._reference
+        self._reference = np.clip(before + rate * dt, 0.0, self.layout.press_limit)
+        self._rate = rate
+        late = np.abs(wanted - self._reference) > np.abs(ahead) + LATE
+        self.clamped = loaded & (late | (wanted != self._target))
+        return rate, jerk
+
+    def _correct_stiffness(
+        self, loaded: NDArray[np.bool_], position: Array, force: Array, rate: Array
+    ) -> Array:
+        """Return the stiffness to use now, shape (n,), N/m; see the module's text."""
+        g, dt = self.gains, self.layout.cycle
+        linear = force >= self._toe_force
+        believed = np.where(linear, self._stiffness, self._toe_stiffness)
+        slow = np.where(linear, self._slow[1], self._slow[0])
+        lesson = (force - self._reference) * rate * self._omega
+        lesson = np.clip(lesson / (rate**2 + g.adapt_rate**2), -1.0, 1.0)
+        learnt = np.clip(slow * (1.0 + g.adapt * dt * lesson), *g.adapt_range)
+        learning = loaded & (np.abs(rate) > g.adapt_rate)
+        self._slow[0] = np.where(learning & ~linear, learnt, self._slow[0])
+        self._slow[1] = np.where(learning & linear, learnt, self._slow[1])
+        self._seen[:, :-1] = self._seen[:, 1:]
+        self._seen[:, -1] = position, force
+        moved, felt = self._seen[:, -1] - self._seen[:, 0]
+        keep = loaded & (linear == self._linear)
+        self._linear = linear
+        self._moved *= np.where(keep, np.exp(-dt / g.stiffen_memory), 0.0)
+        self._moved += np.where(keep, (moved**2, moved * felt), 0.0)
+        square, product = self._moved
+        least = np.where(linear, self._least.max(axis=0), self._least[0])
+        now = np.maximum(believed, least) * slow
+        sure = product - g.stiffen_noise * np.sqrt(square)
+        found = np.where(sure > g.stiffen_margin * now * square, product / (square + 1e-15), 0.0)
+        found = np.minimum(found, g.most_stiffness)
+        self._least[0] = np.where(linear, self._least[0], np.maximum(self._least[0], found))
+        self._least[1] = np.where(linear, np.maximum(self._least[1], found), self._least[1])
+        self._slow = np.where(found > 0.0, 1.0, self._slow)
+        return np.asarray(np.maximum(now, found))

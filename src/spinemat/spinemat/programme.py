@@ -10,18 +10,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from spinemat.anatomy import WEIGHT_SHARE, Intake, regions_at
+from spinemat.anatomy import Intake, regional_sums, regions_at
 from spinemat.errors import InvalidInput, choice, keys, number
 from spinemat.layout import REGIONS, MatLayout
 from spinemat.press import RATE, PressGoal, Waveform, wave
 
 Array = NDArray[np.float64]
 
-PATTERNS = ("wave_up", "wave_down", "together", "alternating")
+PATTERNS = ("wave_up", "wave_down", "together", "alternating", "left", "right")
 PRELOAD = 2.0  # N per finger (engineering choice)
-REGION_SHARE = 0.6  # of the body weight that a region carries (engineering choice)
 APPROACH = 0.03  # m/s: contact is known from the scan
-GRAVITY = 9.81  # m/s^2
 CAREFUL = 0.35  # share of the dose that is taken away where the stiffness is not known (choice)
 
 
@@ -105,19 +103,20 @@ def plan_phase(
     rows = [r for r in range(len(layout.rows)) if touched[r] and believed[2 * r] == phase.region]
     if not rows:
         return None
-    fingers = np.array([2 * r + side for r in rows for side in (0, 1)], dtype=np.int64)
+    sides = {"left": (0,), "right": (1,)}.get(phase.pattern, (0, 1))
+    fingers = np.array([2 * r + side for r in rows for side in sides], dtype=np.int64)
     limit = np.minimum(layout.press_limit[fingers], layout.press_limits[phase.region])
     amplitude = np.maximum(phase.intensity * limit - PRELOAD, 0.0)
     amplitude *= np.where(known[fingers], 1.0, 1.0 - CAREFUL)
-    place = np.repeat(np.arange(len(rows)), 2)
+    place = np.repeat(np.arange(len(rows)), len(sides))
     turns = {
         "wave_up": place / len(rows),
         "wave_down": -place / len(rows),
         "together": 0.0 * place,
         "alternating": 0.5 * (np.arange(fingers.size) % 2),
-    }[phase.pattern]
+    }.get(phase.pattern, 0.0 * place)
     preload = np.full(fingers.size, PRELOAD)
-    allowed = REGION_SHARE * WEIGHT_SHARE[phase.region] * intake.mass * GRAVITY
+    allowed = regional_sums(intake.mass)[phase.region]
     clock = np.linspace(0.0, 1.0, 50, endpoint=False)
     shape = wave(Waveform.RAISED_COSINE, 1.0 + clock[:, None] - np.mod(turns, 1.0)[None, :])
     moving = float((shape @ amplitude).max())
@@ -138,4 +137,5 @@ def plan_phase(
         expected=height[fingers],
         hold_after=False,
         start_cycle=0,
+        mass=intake.mass,
     )

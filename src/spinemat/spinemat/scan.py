@@ -163,6 +163,7 @@ class SpineScan:
             expected=self._known[fingers],
             hold_after=hold,
             start_cycle=self._next,
+            mass=self._intake.mass,
         )
 
     def _groups(self) -> list[list[int]]:
@@ -200,6 +201,7 @@ class SpineScan:
             expected=self.height[fingers],
             hold_after=not ramp,
             start_cycle=self._next,
+            mass=self._intake.mass,
         )
 
     def take(self, outcome: Outcome, samples: Samples) -> None:

@@ -20,10 +20,11 @@ from sensor_msgs.msg import JointState
 
 from spinemat.control import FingerController, Mode
 from spinemat.drive import Stage
-from spinemat.errors import InvalidInput, number
+from spinemat.errors import InvalidInput, choice, number
+from spinemat.layout import REGIONS
 from spinemat.press import PressRun, Waveform, check_goal
 from spinemat_interfaces.action import Press, Retract
-from spinemat_interfaces.msg import DriveCommand, DriveState, FingerState, StiffnessMap
+from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, FingerState, StiffnessMap
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import bools, doubles, floats, nanoseconds, uint8s
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
@@ -36,6 +37,7 @@ FEEDBACK_CYCLES = 25  # 10 Hz
 ZERO_TIME = 0.5  # s, average of the unloaded load cells
 HOLD_TIME = 3.0  # s, fingers held by nobody's goal retract (engineering choice)
 RETRACT_TIME = 4.0  # s
+BREATH_AGE = 10.0  # s, a breath felt longer ago says nothing of the phase now (engineering choice)
 
 
 @dataclass
@@ -80,6 +82,7 @@ class FingerActuation(LifecycleNode):
         self._position = np.full(n, self._layout.finger.stroke[0])
         self._zero = np.zeros(n)
         self._zeroed = 0
+        self._breath: tuple[int, float, float] | None = None
         self._held_since = np.full(n, -1, dtype=np.int64)
         self._commands = publisher(self, "drive/command")
         self._fingers = publisher(self, "fingers/state")
@@ -87,6 +90,7 @@ class FingerActuation(LifecycleNode):
         self._voice = Voice(self)
         subscription(self, "drive/state", self._on_state, NEWEST)
         subscription(self, "stiffness", self._on_stiffness)
+        subscription(self, "breathing", self._on_breathing)
         self.create_service(Adjust, "fingers/adjust", self._on_adjust)
         ScriptServer(self, Press, "fingers/press", self._press)
         ScriptServer(self, Retract, "fingers/retract", self._retract)
@@ -120,9 +124,11 @@ class FingerActuation(LifecycleNode):
         now = nanoseconds(msg.header.stamp)
         self._watch_stage(msg)
         self._learn_zero(force)
+        breath = self._inspired(now)
         for press in self._presses:
             if press.handle.is_cancel_requested:
                 press.run.cancel(msg.cycle)
+            press.run.breath = breath
             press.run.tick(msg.cycle, self._control)
         velocity, ceiling = self._control.step(position, force)
         head = header(self, now)
@@ -234,7 +240,10 @@ class FingerActuation(LifecycleNode):
             press.handle.publish_feedback(
                 Press.Feedback(
                     cycle=cycle,
+                    phase=int(press.run.phase),
                     progress=press.run.progress(cycle),
+                    turn=press.run.turn,
+                    indentation=doubles(press.run.indentation),
                     force=doubles(self._control.force[k]),
                     position=doubles(self._position[k]),
                 )
@@ -250,6 +259,21 @@ class FingerActuation(LifecycleNode):
         linear, toe = floats(msg.finger_stiffness), floats(msg.finger_toe_stiffness)
         if linear.shape == toe.shape == (self._layout.n,):
             self._control.believe(linear, toe)
+
+    def _on_breathing(self, msg: Breathing) -> None:
+        """Keep the last valid breath; its rate carries it on while fingers press."""
+        if msg.valid and np.isfinite(msg.rate) and np.isfinite(msg.phase):
+            self._breath = (nanoseconds(msg.header.stamp), msg.rate, msg.phase)
+
+    def _inspired(self, now: int) -> float:
+        """How far the person has breathed in by the last breathing felt, [0, 1]; NaN unknown."""
+        if self._breath is None:
+            return float("nan")
+        since, rate, phase = self._breath
+        seconds = 1e-9 * (now - since)
+        if not 0.0 <= seconds <= BREATH_AGE:
+            return float("nan")
+        return float(0.5 - 0.5 * np.cos(phase + 2.0 * np.pi * rate * seconds))
 
     # -- goals -----------------------------------------------------------------------------
 
@@ -282,6 +306,9 @@ class FingerActuation(LifecycleNode):
                 expected=list(request.expected_contact),
                 hold_after=request.hold_after,
                 start_cycle=request.start_cycle,
+                cycles=request.cycles,
+                mass=request.mass,
+                gated=request.gated,
             )
             refusal = self._refusal(goal.fingers)
         except InvalidInput as error:
@@ -314,6 +341,8 @@ class FingerActuation(LifecycleNode):
             loaded_cycle=r.loaded_cycle,
             end_cycle=r.end_cycle,
             peak_force=doubles(r.peak),
+            indentation=doubles(r.indentation),
+            work=doubles(r.work),
             contact=bools(r.contact),
             tracking_error=r.tracking_error,
             clamp_events=r.clamp_events,
@@ -354,12 +383,17 @@ class FingerActuation(LifecycleNode):
                 number("strength", request.strength, 0.0, 1.0)
             if runs and not keep_rate:
                 number("rate", request.rate, 0.2, min(r.goal.rate for r in runs), "Hz")
+            for region in request.regions:
+                choice("regions", region, REGIONS)
         except InvalidInput as error:
             response.success, response.message = False, str(error)
             return response
         for r in runs:
             r.strength = r.strength if keep_strength else request.strength
             r.rate = r.rate if keep_rate else request.rate
+            if request.regions:
+                mine = [self._layout.regions[i] in request.regions for i in r.goal.fingers]
+                r.taking_part = np.array(mine)
         response.success = bool(runs)
         response.message = f"{len(runs)} press(es) adjusted"
         return response

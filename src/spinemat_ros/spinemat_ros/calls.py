@@ -87,6 +87,8 @@ def press_message(goal: PressGoal) -> Press.Goal:
         phase=doubles(goal.phase),
         rate=float(goal.rate),
         duration=float(goal.duration),
+        gated=bool(goal.gated),
+        mass=float(goal.mass),
         approach_speed=float(goal.approach_speed),
         expected_contact=doubles(goal.expected) if known else doubles([]),
         hold_after=bool(goal.hold_after),
