@@ -47,11 +47,12 @@ class ControlGains:
     """Engineering choices of the controller; SI units."""
 
     omega_unknown: float = 10.0  # rad/s, force loop before the tissue was measured
-    omega_known: float = 20.0  # rad/s, force loop with a measured stiffness
+    omega_known: float = 30.0  # rad/s, force loop with a measured stiffness
     stiffness: float = 5000.0  # N/m per finger, believed before a scan
     toe_stiffness: float = 2000.0  # N/m per finger, believed in the toe before a scan
     toe_force_trunk: float = 10.0  # N per finger, end of the toe (20 N per pair)
     toe_force_neck: float = 3.5  # N per finger, end of the toe (7 N per pair)
+    zero_time: float = 0.5  # s, average of the unloaded load cells
     contact_on: float = 0.6  # N, six times the load cell's noise
     contact_off: float = 0.25  # N
     contact_cycles: int = 2  # consecutive cycles above contact_on
@@ -65,12 +66,15 @@ class ControlGains:
     lead: float = 0.008  # s, delay of the loop: one cycle and the drive's lag
     adapt: float = 4.0  # 1/s, slow correction of the stiffness
     adapt_range: tuple[float, float] = (0.5, 2.0)  # of the believed stiffness
+    quicker: float = 1.25  # a rhythm feels tissue this much stiffer than a slow scan (choice)
     adapt_rate: float = 10.0  # N/s, set-points that change less teach little
     stiffen_margin: float = 2.5  # of the stiffness in use: more than that is felt, it is corrected
     stiffen_memory: float = 0.06  # s
-    stiffen_noise: float = 0.5  # N, three standard deviations of a difference of forces
+    stiffen_noise: float = 1.5  # N, what noise and neighbours may change in the meantime
     most_stiffness: float = 60000.0  # N/m per finger
+    set_point_share: float = 0.97  # of a press limit: room for overshoot and for the load cell
     ceiling_margin: float = 2.0  # N above the set-point that the drive may reach
+    ceiling_friction: float = 0.3  # N below the press limit: friction of a drive may be smaller
     force_velocity: float = 0.06  # m/s, largest velocity in force mode
 
 
@@ -93,6 +97,7 @@ class FingerController:
         self._toe_stiffness = np.full(n, g.toe_stiffness)
         self._omega = np.full(n, g.omega_unknown)
         self._zero = np.zeros(n)
+        self._zeroed = np.zeros(n, dtype=np.int64)  # cycles that the zero was learnt in
         regions = np.array(layout.regions)
         self._member = {r: regions == r for r in layout.press_limits}
         self._sums: dict[str, float] = {}
@@ -120,9 +125,13 @@ class FingerController:
         """Force set-points now in effect, shape (n,), N."""
         return self._reference.copy()
 
-    def zero(self, force: Array) -> None:
-        """Take `force` (n,), N, measured with retracted fingers, as the load cells' zero."""
-        self._zero = np.array(force, dtype=float)
+    def _learn_zero(self, position: Array, force: Array) -> None:
+        """Average what the load cells say while nothing touches them."""
+        free = (self.mode == Mode.OFF) & (position <= self.layout.finger.stroke[0] + 0.0015)
+        self._zeroed += free
+        cycle = self.layout.cycle
+        share = np.maximum(cycle / self.gains.zero_time, 1.0 / np.maximum(self._zeroed, 1))
+        self._zero = np.where(free, self._zero + share * (force - self._zero), self._zero)
 
     def believe(self, stiffness: Array, toe: Array) -> None:
         """Use measured stiffness per finger, shape (n,), N/m; NaN keeps the earlier belief."""
@@ -131,7 +140,7 @@ class FingerController:
         self._stiffness = np.where(good, np.clip(stiffness, low, high), self._stiffness)
         self._toe_stiffness = np.where(good, np.clip(toe, low, high), self._toe_stiffness)
         self._omega = np.where(good, self.gains.omega_known, self._omega)
-        self._slow[:, good] = 1.0
+        self._slow[:, good] = self.gains.quicker
 
     def bear(self, sums: Mapping[str, float]) -> None:
         """Keep the set-points under each region within a sum, N; lower while any are pressed."""
@@ -184,6 +193,7 @@ class FingerController:
             velocity set-points (m/s) and force ceilings (N), each of shape (n,).
         """
         g, f, dt = self.gains, self.layout.finger, self.layout.cycle
+        self._learn_zero(position, raw_force)
         force = raw_force - self._zero
         self.force = force
         self.position = position
@@ -210,7 +220,7 @@ class FingerController:
         down = np.clip(g.position_gain * (f.stroke[0] - position), -g.retract_speed, -0.004)
         velocity = np.where(in_force, velocity, np.where(self.mode == Mode.OFF, 0.0, down))
         ceiling = np.where(loaded, self._reference + g.ceiling_margin, g.ceiling_margin + 1.0)
-        ceiling = np.minimum(ceiling, self.layout.press_limit + g.ceiling_margin)
+        ceiling = np.minimum(ceiling, self.layout.press_limit - g.ceiling_friction)
         ceiling = np.where(self.mode == Mode.OFF, 0.0, ceiling)
         return velocity, ceiling
 
@@ -230,7 +240,7 @@ class FingerController:
     def _advance_reference(self, loaded: NDArray[np.bool_], dt: float) -> tuple[Array, Array]:
         """Follow the wanted force within all limits; return its first two derivatives."""
         g = self.gains
-        wanted = np.clip(self._target, 0.0, self.layout.press_limit)
+        wanted = np.clip(self._target, 0.0, g.set_point_share * self.layout.press_limit)
         wanted = np.where(loaded, wanted, 0.0)
         for region, allowed in self._sums.items():
             total = float(wanted[self._member[region]].sum())
@@ -245,6 +255,13 @@ class FingerController:
         rate = np.where(np.abs(gap) <= np.abs(ahead) + 1e-9, gap / dt, closing + moving)
         rate = np.clip(rate, self._rate - g.jerk * dt, self._rate + g.jerk * dt)
         rate = np.where(loaded, np.clip(rate, -g.slew, g.slew), 0.0)
+        for region, allowed in self._sums.items():  # some still fall while others rise
+            mine = self._member[region]
+            up = np.where(mine, np.maximum(rate, 0.0), 0.0)
+            room = allowed - float((self._reference + np.minimum(rate, 0.0) * dt)[mine].sum())
+            rise = float(up.sum()) * dt
+            if rise > max(room, 0.0):
+                rate = np.where(up > 0.0, rate * (max(room, 0.0) / rise), rate)
         jerk = (rate - self._rate) / dt
         before = self._reference
         self._reference = np.clip(before + rate * dt, 0.0, self.layout.press_limit)
@@ -278,7 +295,7 @@ class FingerController:
         least = np.where(linear, self._least.max(axis=0), self._least[0])
         now = np.maximum(believed, least) * slow
         sure = product - g.stiffen_noise * np.sqrt(square)
-        found = np.where(sure > g.stiffen_margin * now * square, product / (square + 1e-15), 0.0)
+        found = np.where(sure > g.stiffen_margin * now * square, sure / (square + 1e-15), 0.0)
         found = np.minimum(found, g.most_stiffness)
         self._least[0] = np.where(linear, self._least[0], np.maximum(self._least[0], found))
         self._least[1] = np.where(linear, np.maximum(self._least[1], found), self._least[1])

@@ -349,6 +349,7 @@ class PressRun:
         elif self.phase is Phase.UNLOAD:
             share = max(1.0 - elapsed / UNLOAD_TIME, 0.0)
             self._ask(control, self._from * share)
+            control.retract(k[(control.mode[k] == Mode.FORCE) & ~control.contact[k]])
             if share <= 0.0:
                 control.retract(k)
                 self._finish(cycle)

@@ -34,7 +34,6 @@ from spinemat_ros.topics import NEWEST
 
 STATE_CYCLES = 5  # fingers/state and joint_states at 50 Hz
 FEEDBACK_CYCLES = 25  # 10 Hz
-ZERO_TIME = 0.5  # s, average of the unloaded load cells
 HOLD_TIME = 3.0  # s, fingers held by nobody's goal retract (engineering choice)
 RETRACT_TIME = 4.0  # s
 BREATH_AGE = 10.0  # s, a breath felt longer ago says nothing of the phase now (engineering choice)
@@ -80,8 +79,6 @@ class FingerActuation(LifecycleNode):
         self._cycle = 0
         self._running = False
         self._position = np.full(n, self._layout.finger.stroke[0])
-        self._zero = np.zeros(n)
-        self._zeroed = 0
         self._breath: tuple[int, float, float] | None = None
         self._held_since = np.full(n, -1, dtype=np.int64)
         self._commands = publisher(self, "drive/command")
@@ -123,7 +120,6 @@ class FingerActuation(LifecycleNode):
         self._cycle, self._position = msg.cycle, position
         now = nanoseconds(msg.header.stamp)
         self._watch_stage(msg)
-        self._learn_zero(force)
         breath = self._inspired(now)
         for press in self._presses:
             if press.handle.is_cancel_requested:
@@ -168,15 +164,6 @@ class FingerActuation(LifecycleNode):
         if self._presses or self._retracts:
             self._voice.say("aborted", reason)
         self._finish(self._cycle)
-
-    def _learn_zero(self, force: NDArray[np.float64]) -> None:
-        free = (self._control.mode == Mode.OFF) & (
-            self._position <= self._layout.finger.stroke[0] + 0.0015
-        )
-        self._zeroed += 1
-        share = max(self._layout.cycle / ZERO_TIME, 1.0 / self._zeroed)
-        self._zero[free] += share * (force - self._zero)[free]
-        self._control.zero(self._zero)
 
     def _release_forgotten(self, cycle: int) -> None:
         """Retract fingers that a finished press left in contact and no goal has taken over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import mujoco
@@ -14,12 +15,16 @@ from spinemat.layout import MatLayout, load_layout, parse_layout
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
+from spinemat_bringup.processes import in_processes
+from spinemat_sim.control_trials import STEP, Control, Hold, hold_block, try_patient
 from spinemat_sim.identify import identify
+from spinemat_sim.patient import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
 from spinemat_sim.urdf import expand_urdf
 
+BLOCKS = (1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 5e4)  # N/m per finger, believed to be 2000 to 5000
 CROWD = 20  # people in one twin
 LOOK = 10  # steps of the twin between looks at the lift-off warning
 ROUNDS, CALLS = 15, 200  # medians over rounds, baseline and candidate in turn
@@ -97,6 +102,40 @@ def twin() -> Outcome:
     outcome.check("twin_times_real_time", LONGEST_STEP / single, ">=", 300.0)
     outcome.check("twin_cost_20_over_1", many / single, "<=", 3.0)
     outcome.details = {"twin_step_us": 1e6 * single, "twin_step_20_people_us": 1e6 * many}
+    return outcome
+
+
+def force(seed: int, jobs: int | None) -> Outcome:
+    """Try force control on the noisy plant over all presets, judged by the truth."""
+    started = time.monotonic()
+    layout = load_layout(share("config", "mat.yaml"))
+    who = presets()
+    outcome = Outcome("bench force")
+    found: list[Control] = in_processes(
+        partial(try_patient, layout, seed=seed), [list(who.values())], jobs
+    )
+    blocks: list[Hold] = in_processes(partial(hold_block, layout, seed=seed), [BLOCKS], jobs)
+    for name, trial in zip(who, found, strict=True):
+        both = trial.slow + trial.fast
+        outcome.check(f"{name}: error_0.5_hz_n", max(t.error for t in trial.slow), "<=", 0.5)
+        outcome.check(f"{name}: error_1.5_hz_n", max(t.error for t in trial.fast), "<=", 1.0)
+        outcome.check(f"{name}: step_overshoot_pct", 100 * trial.overshoot / STEP, "<=", 5.0)
+        outcome.check(f"{name}: step_settling_s", trial.settling, "<=", 0.3)
+        outcome.check(f"{name}: slew_n_per_s", max(t.slew for t in both), "<=", 100.01)
+        outcome.check(f"{name}: contact_over_preload_n", trial.contact, "<=", 2.0)
+        outcome.check(f"{name}: over_limit_n", trial.peak, "<=", 0.0)
+        outcome.check(f"{name}: neighbour_n", trial.neighbour, "<=", 0.5)
+        outcome.check(f"{name}: rows_1.5_hz_n", trial.rows, "<=", 0.75)
+        outcome.check(f"{name}: cancel_s", trial.cancel, "<=", 0.5)
+    for stiffness, hold in zip(BLOCKS, blocks, strict=True):
+        name = f"block_{1e-3 * stiffness:g}_n_per_mm"
+        outcome.check(f"{name}: contact_over_preload_n", hold.contact, "<=", 2.0)
+        outcome.check(f"{name}: ripple_n", hold.ripple, "<=", 0.1)
+    outcome.seconds = time.monotonic() - started
+    outcome.details = {
+        "seed": seed,
+        "trials": dict(zip(who, (t._asdict() for t in found), strict=True)),
+    }
     return outcome
 
 

@@ -366,6 +366,19 @@ def bench_twin(json_file: Path | None) -> None:
     finish(twin(), json_file)
 
 
+@bench.command("force")
+@seed_option
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; default: one per core.")
+@json_option
+def bench_force(seed: int, jobs: int | None, json_file: Path | None) -> None:
+    """Force control on the noisy plant, over all presets; four minutes on two cores."""
+    from spinemat_bringup.bench import force
+
+    with plain_errors(), console.status("pressing every preset"):
+        outcome = force(seed, jobs)
+    finish(outcome, json_file)
+
+
 @bench.command("control")
 @json_option
 def bench_control(json_file: Path | None) -> None:

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,19 @@ class Processes:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def in_processes(
+    work: Callable[..., Any], over: Sequence[Iterable[Any]], jobs: int | None
+) -> list[Any]:
+    """Call `work` for each of `over` in parallel processes, each on one thread.
+
+    Args:
+        work: importable from a module, as processes begin anew.
+        over: one iterable per argument.
+        jobs: processes; None: one per core.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
+        return list(pool.map(work, *over))

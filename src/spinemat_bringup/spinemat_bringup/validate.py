@@ -6,15 +6,12 @@ them, trials on many sampled people in parallel processes.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +22,7 @@ from spinemat.twin import LONGEST_STEP
 from spinemat_bringup import bench
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
+from spinemat_bringup.processes import in_processes
 from spinemat_sim import validation as lab
 from spinemat_sim.patient import MEAN_STIFFNESS, Patient
 from spinemat_sim.person import Person, lie_down
@@ -258,7 +256,7 @@ def _population(
     same = fingerprint(layout, found.people[0], seed) == fingerprint(layout, found.people[0], seed)
     outcome.check("same_seed_bit_identical", same, "==", True)
     seeds = range(seed, seed + len(found.people))
-    found.stress = _spread(partial(stress, layout), (found.people, seeds), jobs)
+    found.stress = in_processes(partial(stress, layout), (found.people, seeds), jobs)
     over, within = ([pair[i] for pair in found.stress] for i in (0, 1))
     for name, trial in (("at_limits", over), ("within_sums", within)):
         sound = sum(t.finite for t in trial)
@@ -283,7 +281,7 @@ def _twin(
     say(f"twin against plant: {len(tried)} people, {PATTERNS} patterns")
     rhythms = patterns(layout, PATTERNS, seed)
     work = partial(agree, layout, rhythms=rhythms, step=LONGEST_STEP)
-    found.twin = _spread(work, (tried,), jobs)
+    found.twin = in_processes(work, (tried,), jobs)
     for what in ("indentation", "work", "warning"):
         error = 100.0 * np.abs(np.concatenate([getattr(a, what) for a in found.twin]))
         outcome.check(f"twin_{what}_error_median_pct", float(np.median(error)), "<=", 5.0)
@@ -291,16 +289,6 @@ def _twin(
     outcome.check("twin_or_plant_alone_lifts", sum(a.unlike for a in found.twin), "==", 0)
     outcome.details["twin_people"] = len(tried)
     outcome.details["twin_patterns_with_warning"] = sum(a.warned for a in found.twin)
-
-
-def _spread(
-    work: Callable[..., Any], over: Sequence[Iterable[Any]], jobs: int | None
-) -> list[Any]:
-    """Call `work` for each of `over` in parallel processes, each on one thread."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
-        return list(pool.map(work, *over))
 
 
 def _span(values: Array) -> str:

@@ -33,10 +33,8 @@ class ClosedLoop:
         self.cycle = 0
         self.granted = self.held = self.commanding = True
         self.peak = np.zeros(self.layout.n)
-        zero = []
-        for _ in range(50):
-            zero.append(self.step())
-        self.control.zero(np.mean(zero, axis=0))
+        for _ in range(50):  # the load cells' zero
+            self.step()
 
     def step(self, run: PressRun | None = None) -> np.ndarray:
         """One drive cycle, with one cycle of latency; return the measured forces (n,)."""
