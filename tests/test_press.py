@@ -168,7 +168,7 @@ def presses(draw: st.DrawFn) -> tuple[Springs, PressGoal]:
                                                    amplitude=[3.0]))  # fmt: skip
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(press=presses(), cancel_after=st.floats(0.2, 9.0))
 def test_any_press_keeps_its_limits_and_lets_go(
     press: tuple[Springs, PressGoal], cancel_after: float
@@ -205,21 +205,21 @@ def test_any_press_keeps_its_limits_and_lets_go(
     assert (control.mode == Mode.OFF).all() and not springs.force.any()
 
 
-@settings(max_examples=25, deadline=None)
-@given(stiffness=st.floats(1e3, 5e4), force=st.floats(1.0, 9.0), seed=st.integers(0, 1000))
-def test_no_tissue_makes_a_held_force_swing(stiffness: float, force: float, seed: int) -> None:
+@settings(max_examples=12, deadline=None)
+@given(stiffness=st.floats(1e3, 5e4), force=st.floats(1.0, 9.0), kick=st.floats(-3e-5, 3e-5))
+def test_no_tissue_makes_a_held_force_swing(stiffness: float, force: float, kick: float) -> None:
     springs = Springs(LAYOUT, np.full(26, stiffness), np.full(26, 0.005))
-    rng = np.random.default_rng(seed)
     goal = check_goal(LAYOUT, **asked(waveform=2, preload=[force] * 2, amplitude=[0.0] * 2))
     run, held = PressRun(goal, LAYOUT), []
     while not run.done:
-        springs.position[4:6] += 1e-6 * rng.normal(size=2)
+        if len(held) == 250:
+            springs.position[4:6] += kick
         springs.step(run)
         if run.phase is Phase.RHYTHM:
             held.append(springs.force[4])
     last = np.array(held)[-250:]
-    assert last.mean() == pytest.approx(force, abs=0.2)
-    assert np.ptp(last) < 0.6
+    assert last.mean() == pytest.approx(force, abs=0.05)
+    assert np.ptp(last) < 0.05
 
 
 def test_what_a_press_did_is_measured_in_the_plant() -> None:

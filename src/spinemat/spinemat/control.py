@@ -71,6 +71,8 @@ class ControlGains:
     stiffen_margin: float = 2.5  # of the stiffness in use: more than that is felt, it is corrected
     stiffen_memory: float = 0.06  # s
     stiffen_noise: float = 1.5  # N, what noise and neighbours may change in the meantime
+    contact_noise: float = 0.5  # N, of a rise of force at contact that says nothing
+    contact_travel: float = 20e-6  # m, shortest travel over which that rise is looked at
     most_stiffness: float = 60000.0  # N/m per finger
     set_point_share: float = 0.97  # of a press limit: room for overshoot and for the load cell
     ceiling_margin: float = 2.0  # N above the set-point that the drive may reach
@@ -112,6 +114,7 @@ class FingerController:
         self._slow = np.ones((2, n))  # slow correction of the stiffness: toe, linear
         self._least = np.zeros((2, n))  # N/m, quick correction: at least so stiff (toe, linear)
         self._linear = np.zeros(n, dtype=bool)  # in the last cycle
+        self._pressed = np.zeros(n, dtype=bool)  # in the last cycle
         self._seen = np.zeros((2, LOOK + 1, n))  # position and force in the last cycles
         self._moved = np.zeros((2, n))  # remembered movement squared, and times force
         self.mode = np.full(n, Mode.OFF, dtype=np.int64)
@@ -287,6 +290,10 @@ class FingerController:
         self._seen[:, :-1] = self._seen[:, 1:]
         self._seen[:, -1] = position, force
         moved, felt = self._seen[:, -1] - self._seen[:, 0]
+        struck = np.maximum(felt - g.contact_noise, 0.0) / np.maximum(moved, g.contact_travel)
+        struck = np.where(loaded & ~self._pressed, struck, 0.0)  # at the moment of contact
+        self._pressed = loaded
+        self._least = np.maximum(self._least, np.minimum(struck, g.most_stiffness))
         keep = loaded & (linear == self._linear)
         self._linear = linear
         self._moved *= np.where(keep, np.exp(-dt / g.stiffen_memory), 0.0)
