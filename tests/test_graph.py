@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -129,8 +130,16 @@ def loaded(mat: Mat, force: float = 5.0) -> Callable[[], bool]:
 
 def test_a_press_reaches_its_forces_and_lets_go(mat: Mat) -> None:
     start = len(mat.truth)
-    result = mat.press(duration=6.0)
+    said: list[Press.Feedback] = []
+    result = mat.press(cycles=3.0, duration=0.0, mass=75.0, feedback=said.append)
     assert result.success, result.message
+    phases = [f.phase for f in said]
+    assert phases == sorted(phases) and Press.Feedback.RHYTHM in phases
+    assert 2.0 < max(f.turn for f in said) <= 3.01
+    assert result.end_cycle > result.loaded_cycle + 6.0 / LAYOUT.cycle - 1
+    assert min(result.indentation) > 0.001 and max(result.indentation) < 0.015
+    assert min(result.work) > 0.0 and max(result.work) < 0.5
+    assert result.tracking_error < 0.5
     peaks = np.max([m.peak_force for m in mat.truth[start:]], axis=0)
     assert peaks[PAIR] == pytest.approx([10.0, 10.0], abs=1.0)
     others = np.delete(peaks, PAIR)
@@ -151,6 +160,10 @@ def test_a_press_reaches_its_forces_and_lets_go(mat: Mat) -> None:
         ({"duration": math.inf}, ("duration", "120 s")),
         ({"approach_speed": 0.5}, ("approach_speed", "0.03 m/s")),
         ({"waveform": 9}, ("waveform", "RAISED_COSINE")),
+        ({"mass": 500.0}, ("mass", "500", "35 to 165 kg")),
+        ({"cycles": math.nan}, ("cycles", "nan")),
+        ({"amplitude": doubles([18.0, 18.0]), "rate": 1.9}, ("rate", "1.5 Hz")),
+        ({"preload": doubles([15.0, 15.0]), "amplitude": doubles([2.0, 2.0])}, ("10 N", "5 s")),
     ],
 )
 def test_a_bad_press_is_refused_with_the_field_and_nothing_moves(
@@ -176,6 +189,20 @@ def test_joint_states_name_the_joints_of_the_description(mat: Mat) -> None:
     joints = [j.get("name") for j in urdf.iter("joint") if j.get("type") == "prismatic"]
     assert list(states[0].name) == joints
     assert len(states[0].position) == len(joints) == LAYOUT.n
+
+
+def test_diagnostics_tell_of_every_finger(mat: Mat) -> None:
+    heard: list[DiagnosticArray] = []
+    mat.client.listen("/diagnostics", heard.append)
+    mat.client.wait(lambda: bool(heard), 20.0, "diagnostics")
+    names = [s.name.split(": ")[-1] for s in heard[0].status]
+    assert names[1:] == list(LAYOUT.names)
+    for status in heard[0].status[1:]:
+        values = {v.key: v.value for v in status.values}
+        assert status.level == DiagnosticStatus.OK and status.message == "ok"
+        assert 20.0 < float(values["temperature / degC"]) < 40.0
+        assert float(values["calibration age / s"]) < 3600.0
+        assert status.hardware_id == LAYOUT.name
 
 
 def test_cancel_releases_smoothly(mat: Mat) -> None:

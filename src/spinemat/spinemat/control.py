@@ -121,7 +121,13 @@ class FingerController:
         self.contact = np.zeros(n, dtype=bool)
         self.clamped = np.zeros(n, dtype=bool)
         self.force = np.zeros(n)
+        self.zero_age = np.full(n, np.inf)  # s since the load cells' zero was last learnt
         self.position = np.full(n, layout.finger.stroke[0])
+
+    @property
+    def load_zero(self) -> Array:
+        """What the load cells say without load, shape (n,), N."""
+        return self._zero.copy()
 
     @property
     def reference(self) -> Array:
@@ -132,6 +138,7 @@ class FingerController:
         """Average what the load cells say while nothing touches them."""
         free = (self.mode == Mode.OFF) & (position <= self.layout.finger.stroke[0] + 0.0015)
         self._zeroed += free
+        self.zero_age = np.where(free, 0.0, self.zero_age + self.layout.cycle)
         cycle = self.layout.cycle
         share = np.maximum(cycle / self.gains.zero_time, 1.0 / np.maximum(self._zeroed, 1))
         self._zero = np.where(free, self._zero + share * (force - self._zero), self._zero)

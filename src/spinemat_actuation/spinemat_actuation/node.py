@@ -23,6 +23,7 @@ from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.layout import REGIONS
 from spinemat.press import PressRun, Waveform, check_goal
+from spinemat_actuation.diagnosis import diagnose
 from spinemat_interfaces.action import Press, Retract
 from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, FingerState, StiffnessMap
 from spinemat_interfaces.srv import Adjust
@@ -77,6 +78,7 @@ class FingerActuation(LifecycleNode):
         self._presses: list[_Press] = []
         self._retracts: list[_Retract] = []
         self._cycle = 0
+        self._second = round(1.0 / self._layout.cycle)
         self._running = False
         self._position = np.full(n, self._layout.finger.stroke[0])
         self._breath: tuple[int, float, float] | None = None
@@ -84,6 +86,7 @@ class FingerActuation(LifecycleNode):
         self._commands = publisher(self, "drive/command")
         self._fingers = publisher(self, "fingers/state")
         self._joints = publisher(self, "joint_states")
+        self._diagnostics = publisher(self, "/diagnostics")
         self._voice = Voice(self)
         subscription(self, "drive/state", self._on_state, NEWEST)
         subscription(self, "stiffness", self._on_stiffness)
@@ -140,6 +143,10 @@ class FingerActuation(LifecycleNode):
         self._finish(msg.cycle)
         if msg.cycle % STATE_CYCLES == 0:
             self._publish_state(head, msg)
+        if msg.cycle % self._second == 0:
+            warm = floats(msg.temperature)
+            name = self.get_fully_qualified_name()
+            self._diagnostics.publish(diagnose(head, name, self._control, warm, self._voice.late))
         if msg.cycle % FEEDBACK_CYCLES == 0:
             self._feedback(msg.cycle)
         self._voice.tick(msg.cycle, now)

@@ -52,7 +52,7 @@ TOPICS: dict[str, Topic] = {
     "hand_control": Topic(msg.HandControl, COMMAND_INPUT),
     "fingers/state": Topic(msg.FingerState, STREAM),
     "joint_states": Topic(JointState, STREAM),
-    "diagnostics": Topic(DiagnosticArray, STREAM),
+    "/diagnostics": Topic(DiagnosticArray, STREAM),
     "contour": Topic(msg.Contour, LATCHED),
     "stiffness": Topic(msg.StiffnessMap, LATCHED),
     "breathing": Topic(msg.Breathing, STREAM),
