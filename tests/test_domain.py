@@ -19,7 +19,7 @@ from spinemat.layout import load_layout, parse_layout
 from spinemat.press import PressGoal, Waveform, wave
 from spinemat.programme import load_programmes, plan_phase
 from spinemat.safety import START_STATES, Sample, State, Supervisor
-from spinemat.scan import SpineScan
+from spinemat_sim.control_trials import scan as scan_spine
 
 LAYOUT = load_layout(MAT)
 
@@ -324,11 +324,7 @@ def test_a_withdrawn_permit_releases_within_the_plant() -> None:
 def test_a_scan_finds_contour_and_stiffness() -> None:
     loop = closed_loop(seed=3)
     p = loop.plant.person.patient
-    scan = SpineScan(loop.layout, check_intake(p.sex, float(p.age), p.stature, p.mass))
-    for step in scan.steps(0, True):
-        loop.samples.clear()
-        _, outcome = loop.press(step.goal)
-        scan.take(outcome, loop.samples)
+    scan = scan_spine(loop)
     assert scan.contour is not None
     error = scan.contour.z - loop.plant.contour(scan.contour.x)
     assert np.sqrt(np.mean(error**2)) < 0.003

@@ -80,8 +80,8 @@ def goal(
     )  # fmt: skip
 
 
-def scan(loop: ClosedLoop) -> Array:
-    """Scan as a session does, believe what was found; return skin heights, shape (n,), m."""
+def scan(loop: ClosedLoop) -> SpineScan:
+    """Scan as a session does, believe what was found, retract."""
     p = loop.plant.person.patient
     found = SpineScan(loop.layout, check_intake(p.sex, float(p.age), p.stature, p.mass))
     for step in found.steps(0, True):
@@ -90,7 +90,7 @@ def scan(loop: ClosedLoop) -> Array:
         found.take(outcome, loop.samples)
     loop.control.believe(*found.finger_stiffness())
     retract(loop)
-    return found.height
+    return found
 
 
 def retract(loop: ClosedLoop) -> None:
@@ -150,7 +150,7 @@ def try_patient(layout: MatLayout, patient: Patient, seed: int) -> Control:
     """
     loop = ClosedLoop(Plant(layout, lie_down(patient), plain_urdf(layout), seed))
     contact = _first_contact(loop)
-    height = scan(loop)
+    height = scan(loop).height
     felt = np.isfinite(height).tolist()
     rows = [r for r in range(len(layout.rows)) if felt[2 * r] and felt[2 * r + 1]]
     found: dict[float, list[Tracking]] = {0.5: [], 1.5: []}

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.anatomy import REGION_SHARE
 from spinemat.layout import MatLayout
 from spinemat.press import SLEW
 from spinemat.twin import LIFTING, Twin, TwinRun
@@ -27,7 +28,6 @@ from spinemat_sim.validation import region_weights
 Array = NDArray[np.float64]
 
 STRESS_SECONDS = 30.0
-REGION_SHARE = 0.6  # of a region's weight that fingers may carry together (dosing rule)
 RAMP = 2.0  # s up to the preload of a pattern: tips have to reach the hollow of the loins first
 PATTERN_SECONDS = 7.0
 TIP_DAMPING = 30.0  # N s/m of the sources of force, so that tips do not ring
