@@ -16,7 +16,7 @@ from spinemat.breathing import estimate_breathing
 from spinemat.drive import Category, DriveStage, Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout, parse_layout
-from spinemat.press import PressGoal, Waveform, wave
+from spinemat.press_goal import PressGoal, Waveform, wave
 from spinemat.programme import load_programmes, plan_phase
 from spinemat.safety import START_STATES, Sample, State, Supervisor
 from spinemat_sim.control_trials import scan as scan_spine

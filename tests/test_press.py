@@ -13,8 +13,10 @@ from mats import MAT, closed_loop
 from spinemat.anatomy import regional_sums
 from spinemat.control import FingerController, Mode
 from spinemat.errors import InvalidInput
+from spinemat.gains import SLEW
 from spinemat.layout import MatLayout, load_layout, parse_layout
-from spinemat.press import SLEW, Phase, PressGoal, PressRun, Waveform, check_goal, wave
+from spinemat.press import Phase, PressRun
+from spinemat.press_goal import PressGoal, Waveform, check_goal, wave
 
 LAYOUT = load_layout(MAT)
 

@@ -19,12 +19,13 @@ stable on tissue up to ten times stiffer than believed, `docs/control.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.errors import InvalidInput
+from spinemat.gains import ControlGains
 from spinemat.layout import MatLayout
 
 Array = NDArray[np.float64]
@@ -40,64 +41,25 @@ class Mode(IntEnum):
     RETRACT = 1
     POSITION = 2
     FORCE = 3
-
-
-@dataclass(frozen=True)
-class ControlGains:
-    """Engineering choices of the controller; SI units."""
-
-    omega_unknown: float = 10.0  # rad/s, force loop before the tissue was measured
-    omega_known: float = 30.0  # rad/s, force loop with a measured stiffness
-    stiffness: float = 5000.0  # N/m per finger, believed before a scan
-    toe_stiffness: float = 2000.0  # N/m per finger, believed in the toe before a scan
-    toe_force_trunk: float = 10.0  # N per finger, end of the toe (20 N per pair)
-    toe_force_neck: float = 3.5  # N per finger, end of the toe (7 N per pair)
-    zero_time: float = 0.5  # s, average of the unloaded load cells
-    contact_on: float = 0.6  # N, six times the load cell's noise
-    contact_off: float = 0.25  # N
-    contact_cycles: int = 2  # consecutive cycles above contact_on
-    slow_approach: float = 0.005  # m/s, on unknown tissue
-    approach_margin: float = 0.004  # m, before the expected contact the slow approach begins
-    position_gain: float = 8.0  # 1/s
-    retract_speed: float = 0.08  # m/s
-    slew: float = 100.0  # N/s, treatment
-    jerk: float = 3000.0  # N/s^2, largest change of the slew
-    integral: float = 0.006  # m/s, most that the integral action may ask for
-    lead: float = 0.008  # s, delay of the loop: one cycle and the drive's lag
-    adapt: float = 4.0  # 1/s, slow correction of the stiffness
-    adapt_range: tuple[float, float] = (0.5, 2.0)  # of the believed stiffness
-    quicker: float = 1.25  # a rhythm feels tissue this much stiffer than a slow scan (choice)
-    adapt_rate: float = 10.0  # N/s, set-points that change less teach little
-    stiffen_margin: float = 2.5  # of the stiffness in use: more than that is felt, it is corrected
-    stiffen_memory: float = 0.06  # s
-    stiffen_noise: float = 1.5  # N, what noise and neighbours may change in the meantime
-    contact_noise: float = 0.5  # N, of a rise of force at contact that says nothing
-    contact_travel: float = 20e-6  # m, shortest travel over which that rise is looked at
-    most_stiffness: float = 60000.0  # N/m per finger
-    set_point_share: float = 0.97  # of a press limit: room for overshoot and for the load cell
-    ceiling_margin: float = 2.0  # N above the set-point that the drive may reach
-    ceiling_friction: float = 0.3  # N below the press limit: friction of a drive may be smaller
-    force_velocity: float = 0.06  # m/s, largest velocity in force mode
+    EXCLUDED = 4
 
 
 class FingerController:
     """Vectorised controller of all fingers of one mat.
 
-    Set goals with `follow_force`, `approach`, `retract` and `off`; call `step` once per drive
+    Set goals with `approach`, `follow_force`, `move`, `retract`, `off`; call `step` once per drive
     state. Force set-points are clamped to the press limits and to the slew limit, counted from
     the last set-point and never from the measurement.
     """
 
     def __init__(self, layout: MatLayout, gains: ControlGains | None = None) -> None:
         self.layout = layout
-        self.gains = gains or ControlGains()
         n = layout.n
+        self._neck = np.array([r == "neck" for r in layout.regions])
+        self._measured = np.zeros(n, dtype=bool)
+        self._stiffness, self._toe_stiffness = np.zeros((2, n))
+        self.tune(gains or ControlGains())
         g = self.gains
-        neck = np.array([r == "neck" for r in layout.regions])
-        self._toe_force = np.where(neck, g.toe_force_neck, g.toe_force_trunk)
-        self._stiffness = np.full(n, g.stiffness)
-        self._toe_stiffness = np.full(n, g.toe_stiffness)
-        self._omega = np.full(n, g.omega_unknown)
         self._zero = np.zeros(n)
         self._zeroed = np.zeros(n, dtype=np.int64)  # cycles that the zero was learnt in
         regions = np.array(layout.regions)
@@ -105,6 +67,7 @@ class FingerController:
         self._sums: dict[str, float] = {}
         self._above = np.zeros(n, dtype=np.int64)
         self._target = np.zeros(n)
+        self._height = np.zeros(n)  # m, where moves go
         self._speed = np.full(n, g.slow_approach)
         self._expected = np.full(n, np.nan)
         self._reference = np.zeros(n)
@@ -123,6 +86,44 @@ class FingerController:
         self.force = np.zeros(n)
         self.zero_age = np.full(n, np.inf)  # s since the load cells' zero was last learnt
         self.position = np.full(n, layout.finger.stroke[0])
+        self.velocity = np.zeros(n)  # m/s, last set-points given
+
+    def tune(self, gains: ControlGains) -> None:
+        """Use these gains from now on; what was measured of the tissue stays."""
+        g = self.gains = gains
+        self._toe_force = np.where(self._neck, g.toe_force_neck, g.toe_force_trunk)
+        self._stiffness = np.where(self._measured, self._stiffness, g.stiffness)
+        self._toe_stiffness = np.where(self._measured, self._toe_stiffness, g.toe_stiffness)
+        self._omega = np.where(self._measured, g.omega_known, g.omega_unknown)
+
+    def exclude(self, fingers: NDArray[np.bool_]) -> None:
+        """Let these fingers lie, unpowered, from now on, shape (n,); the others come back."""
+        self.mode[fingers] = Mode.EXCLUDED
+        self._drop(np.flatnonzero(fingers))
+        self.mode[~fingers & (self.mode == Mode.EXCLUDED)] = Mode.OFF
+
+    @property
+    def excluded(self) -> NDArray[np.bool_]:
+        """Fingers that take no part, shape (n,)."""
+        return np.asarray(self.mode == Mode.EXCLUDED)
+
+    @property
+    def height(self) -> Array:
+        """Where moves go, shape (n,), m."""
+        return self._height.copy()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no finger is driven."""
+        return bool(((self.mode == Mode.OFF) | self.excluded).all())
+
+    def _usable(self, fingers: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        index = np.arange(self.layout.n)[fingers]
+        return np.asarray(index[self.mode[index] != Mode.EXCLUDED])
+
+    def forget_zero(self) -> None:
+        """Learn the load cells' zero anew."""
+        self._zeroed[:] = 0
 
     @property
     def load_zero(self) -> Array:
@@ -149,6 +150,7 @@ class FingerController:
         low, high = 1000.0, self.gains.most_stiffness
         self._stiffness = np.where(good, np.clip(stiffness, low, high), self._stiffness)
         self._toe_stiffness = np.where(good, np.clip(toe, low, high), self._toe_stiffness)
+        self._measured |= good
         self._omega = np.where(good, self.gains.omega_known, self._omega)
         self._slow[:, good] = self.gains.quicker
 
@@ -161,9 +163,10 @@ class FingerController:
 
     def approach(self, fingers: NDArray[np.int64], speed: float, expected: Array) -> None:
         """Move `fingers` up until contact; fast only to just before `expected` (m or NaN)."""
+        self._expected[fingers] = expected
+        fingers = self._usable(fingers)
         self.mode[fingers] = Mode.FORCE
         self._speed[fingers] = speed
-        self._expected[fingers] = expected
         self._target[fingers] = self.gains.contact_on
         self._reference[fingers] = 0.0
         self._rate[fingers] = 0.0
@@ -175,14 +178,35 @@ class FingerController:
         """Ask for `force` (N, shape of `fingers`) on fingers that are in force mode."""
         self._target[fingers] = force
 
+    def move(self, fingers: NDArray[np.int64], height: Array, speed: float) -> None:
+        """Move unloaded `fingers` to heights (m, shape of `fingers`) and hold them there.
+
+        Raises:
+            InvalidInput: a finger carries load, or a height or the speed is out of range.
+        """
+        low, high = self.layout.finger.stroke
+        loaded = fingers[self.contact[fingers]]
+        if loaded.size:
+            raise InvalidInput("fingers", self.layout.names[loaded[0]], "fingers without contact")
+        if not ((height >= low) & (height <= high)).all():
+            raise InvalidInput("height", np.asarray(height).tolist(), f"{low:g} to {high:g} m")
+        if not 0.0 < speed <= self.layout.finger.max_speed:
+            raise InvalidInput("speed", speed, f"0 to {self.layout.finger.max_speed:g} m/s")
+        self._height[fingers] = height
+        fingers = self._usable(fingers)
+        self.mode[fingers] = Mode.POSITION
+        self._drop(fingers)
+        self._speed[fingers] = speed
+
     def retract(self, fingers: NDArray[np.int64] | slice) -> None:
         """Take `fingers` down to the lower end of the stroke."""
+        fingers = self._usable(fingers)
         self.mode[fingers] = Mode.RETRACT
         self._drop(fingers)
 
     def off(self) -> None:
         """Drop every goal: ceilings 0, nothing resumes by itself."""
-        self.mode[:] = Mode.OFF
+        self.mode[self._usable(slice(None))] = Mode.OFF
         self._drop(slice(None))
 
     def _drop(self, fingers: NDArray[np.int64] | slice) -> None:
@@ -228,16 +252,20 @@ class FingerController:
         velocity = np.where(in_force & (position >= f.stroke[1] - 0.001), 0.0, velocity)
 
         down = np.clip(g.position_gain * (f.stroke[0] - position), -g.retract_speed, -0.004)
-        velocity = np.where(in_force, velocity, np.where(self.mode == Mode.OFF, 0.0, down))
+        there = np.clip(g.position_gain * (self._height - position), -self._speed, self._speed)
+        velocity = np.where(in_force, velocity, np.where(self.mode == Mode.RETRACT, down, there))
+        unpowered = (self.mode == Mode.OFF) | (self.mode == Mode.EXCLUDED)
+        velocity = np.where(unpowered, 0.0, velocity)
         ceiling = np.where(loaded, self._reference + g.ceiling_margin, g.ceiling_margin + 1.0)
         ceiling = np.minimum(ceiling, self.layout.press_limit - g.ceiling_friction)
-        ceiling = np.where(self.mode == Mode.OFF, 0.0, ceiling)
+        ceiling = np.where(unpowered, 0.0, ceiling)
+        self.velocity = velocity
         return velocity, ceiling
 
     def _feel(self, force: Array) -> None:
         g = self.gains
         self._above = np.where(force > g.contact_on, self._above + 1, 0)
-        touched = self._above >= g.contact_cycles
+        touched = (self._above >= g.contact_cycles) & ~self.excluded
         found = touched & ~self.contact
         self.contact = np.where(self.contact, force > g.contact_off, touched)
         # bumpless: the reference starts from what is felt at the moment of contact
@@ -290,7 +318,7 @@ class FingerController:
         slow = np.where(linear, self._slow[1], self._slow[0])
         lesson = (force - self._reference) * rate * self._omega
         lesson = np.clip(lesson / (rate**2 + g.adapt_rate**2), -1.0, 1.0)
-        learnt = np.clip(slow * (1.0 + g.adapt * dt * lesson), *g.adapt_range)
+        learnt = np.clip(slow * (1.0 + g.adapt * dt * lesson), g.adapt_least, g.adapt_most)
         learning = loaded & (np.abs(rate) > g.adapt_rate)
         self._slow[0] = np.where(learning & ~linear, learnt, self._slow[0])
         self._slow[1] = np.where(learning & linear, learnt, self._slow[1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinemat.anatomy import Intake, regional_sums, regions_at
 from spinemat.errors import InvalidInput, choice, keys, number
 from spinemat.layout import REGIONS, MatLayout
-from spinemat.press import RATE, PressGoal, Waveform, wave
+from spinemat.press_goal import RATE, PressGoal, Waveform, wave
 
 Array = NDArray[np.float64]
 

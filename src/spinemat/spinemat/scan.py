@@ -17,7 +17,7 @@ from spinemat.anatomy import Intake, regions_at
 from spinemat.breathing import estimate_breathing
 from spinemat.contour import ContourEstimate, end_expiration, fit_contour, skin_height
 from spinemat.layout import MatLayout
-from spinemat.press import RISE, PressGoal, Waveform
+from spinemat.press_goal import RISE, PressGoal, Waveform
 from spinemat.stiffness import INTERVAL, PRELOAD, LevelEstimate, ProbeFit, fit_probe, refused
 from spinemat.stiffness import to_levels as rows_to_levels
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from spinemat.control import FingerController, Mode
+from spinemat_actuation.calibrating import FingerTests
 
 Array = NDArray[np.float64]
 
@@ -19,7 +20,12 @@ OLD_ZERO = 1800.0  # s since the load cell's zero was learnt (engineering choice
 
 
 def diagnose(
-    head: Header, node: str, control: FingerController, temperature: Array, late: int
+    head: Header,
+    node: str,
+    control: FingerController,
+    tests: FingerTests,
+    temperature: Array,
+    late: int,
 ) -> DiagnosticArray:
     """One status for the node and one for each finger.
 
@@ -27,6 +33,7 @@ def diagnose(
         head: with the drive's time.
         node: full name of the node.
         control: of the fingers.
+        tests: self-test of the fingers.
         temperature: of the windings, shape (n,), degC; NaN or another shape: not known.
         late: drive cycles that the node has not answered in time.
     """
@@ -34,15 +41,21 @@ def diagnose(
     if temperature.shape != (layout.n,):
         temperature = np.full(layout.n, np.nan)
     error = control.force - control.reference
+    found = tests.verdict.measured if tests.verdict is not None else None
+    kept = tests.stored.when if tests.stored is not None else "never"
     held = (control.mode == Mode.FORCE) & control.contact
     status = [
         _status(node, "late cycles", layout.name, DiagnosticStatus.OK, "", {"late_cycles": late})
     ]
     for i, name in enumerate(layout.names):
         level, words = DiagnosticStatus.OK, []
+        if i in tests.excluded:
+            level, words = DiagnosticStatus.ERROR, [f"excluded: {tests.excluded[i]}"]
         for limit, grave in ((WARM, DiagnosticStatus.WARN), (HOT, DiagnosticStatus.ERROR)):
             if temperature[i] > limit:
-                level, words = grave, [f"winding over {limit:g} degC"]
+                level = max(level, grave)
+                words = [w for w in words if "winding" not in w]
+                words.append(f"winding over {limit:g} degC")
         if held[i] and abs(error[i]) > FAR_OFF:
             level = max(level, DiagnosticStatus.WARN)
             words.append(f"force off by {error[i]:.1f} N")
@@ -55,6 +68,9 @@ def diagnose(
             "tracking error / N": f"{error[i]:.2f}" if held[i] else "not in contact",
             "load cell zero / N": f"{control.load_zero[i]:.2f}",
             "calibration age / s": f"{control.zero_age[i]:.0f}",
+            "calibration kept": kept,
+            "friction / N": "not tested" if found is None else f"{found.friction[i]:.2f}",
+            "return spring / N": "not tested" if found is None else f"{found.spring[i]:.2f}",
         }
         status.append(_status(node, name, layout.name, level, "; ".join(words), values))
     return DiagnosticArray(header=head, status=status)

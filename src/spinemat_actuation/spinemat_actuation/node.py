@@ -8,30 +8,45 @@ stop, watchdog) every press is aborted and every set-point dropped; nothing resu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.task import Future
-from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 
 from spinemat.control import FingerController, Mode
 from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, choice, number
+from spinemat.gains import ControlGains
 from spinemat.layout import REGIONS
-from spinemat.press import PressRun, Waveform, check_goal
+from spinemat.press import PressRun
+from spinemat.press_goal import Waveform
+from spinemat_actuation.calibrating import FingerTests
 from spinemat_actuation.diagnosis import diagnose
-from spinemat_interfaces.action import Press, Retract
-from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, FingerState, StiffnessMap
+from spinemat_actuation.messages import (
+    calibrate_result,
+    finger_state,
+    joint_state,
+    press_feedback,
+    press_goal,
+    press_result,
+)
+from spinemat_interfaces.action import Calibrate, Press, Retract
+from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, Event, StiffnessMap
 from spinemat_interfaces.srv import Adjust
-from spinemat_ros.codec import bools, doubles, floats, nanoseconds, uint8s
-from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
+from spinemat_ros.codec import doubles, floats, nanoseconds
+from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer, wait
 from spinemat_ros.spin import run
 from spinemat_ros.topics import NEWEST
+
+Array = NDArray[np.float64]
 
 STATE_CYCLES = 5  # fingers/state and joint_states at 50 Hz
 FEEDBACK_CYCLES = 25  # 10 Hz
@@ -69,20 +84,21 @@ class FingerActuation(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("finger_actuation")
         self._layout = declare_layout(self)
-        self._active = False
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Create everything; nothing is commanded yet."""
-        n = self._layout.n
-        self._control = FingerController(self._layout)
+        self._gains = self._declare_gains()
+        path = declare(self, "calibration_file", "", "file of the calibration; empty: not kept")
+        self._calibration = Path(path) if path else None
+        self._control = FingerController(self._layout, self._gains)
+        self._tests = FingerTests(self._layout, self._calibration)
+        self._active = self._refused = False
         self._presses: list[_Press] = []
         self._retracts: list[_Retract] = []
+        self._calibrating: ServerGoalHandle | None = None
         self._cycle = 0
+        self._boot = ""
         self._second = round(1.0 / self._layout.cycle)
         self._running = False
-        self._position = np.full(n, self._layout.finger.stroke[0])
         self._breath: tuple[int, float, float] | None = None
-        self._held_since = np.full(n, -1, dtype=np.int64)
+        self._held_since = np.full(self._layout.n, -1, dtype=np.int64)
         self._commands = publisher(self, "drive/command")
         self._fingers = publisher(self, "fingers/state")
         self._joints = publisher(self, "joint_states")
@@ -94,11 +110,50 @@ class FingerActuation(LifecycleNode):
         self.create_service(Adjust, "fingers/adjust", self._on_adjust)
         ScriptServer(self, Press, "fingers/press", self._press)
         ScriptServer(self, Retract, "fingers/retract", self._retract)
+        ScriptServer(self, Calibrate, "fingers/calibrate", self._calibrate)
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    def _declare_gains(self) -> ControlGains:
+        values = {
+            f.name: declare(
+                self,
+                f"gains.{f.name}",
+                f.default,
+                f"{f.metadata['unit']}; {f.metadata['text']}".lstrip("; "),
+                f.metadata["range"],
+                read_only=f.metadata["fixed"],
+            )
+            for f in fields(ControlGains)
+        }
+        return ControlGains(**values)
+
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """Take new gains while no finger is driven; limits of safety never change."""
+        changes = {
+            p.name.removeprefix("gains."): p.value
+            for p in parameters
+            if p.name.startswith("gains.")
+        }
+        try:
+            if changes and not self._control.idle:
+                first = f"gains.{next(iter(changes))}"
+                raise InvalidInput(first, "a change now", "changes while no finger is driven")
+            self._gains = replace(self._gains, **changes)
+        except InvalidInput as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._control.tune(self._gains)
+        return SetParametersResult(successful=True)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin anew with a controller that knows nothing; nothing is commanded yet."""
+        self._control = FingerController(self._layout, self._gains)
+        self._tests = FingerTests(self._layout, self._calibration)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to answer drive states."""
         self._active = True
+        self._tests.verdict, self._tests.due = None, True
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -113,16 +168,15 @@ class FingerActuation(LifecycleNode):
         if not self._active:
             return
         position, force = floats(msg.position), floats(msg.force)
-        shape = (self._layout.n,)
-        if position.shape != shape or force.shape != shape:
-            return
-        if not (np.isfinite(position).all() and np.isfinite(force).all()):
+        if self._refuse(msg, position, force):
             return
         if self._cycle and msg.cycle > self._cycle + 1:
             self._voice.late += msg.cycle - self._cycle - 1
-        self._cycle, self._position = msg.cycle, position
+        self._cycle = msg.cycle
         now = nanoseconds(msg.header.stamp)
         self._watch_stage(msg)
+        if self._running and not self._presses and not self._retracts:
+            self._tests.tick(msg, self._control, self._voice)
         breath = self._inspired(now)
         for press in self._presses:
             if press.handle.is_cancel_requested:
@@ -141,15 +195,40 @@ class FingerActuation(LifecycleNode):
         )
         self._release_forgotten(msg.cycle)
         self._finish(msg.cycle)
+        self._tell(msg, head)
+        self._voice.tick(msg.cycle, now)
+
+    def _refuse(self, msg: DriveState, position: Array, force: Array) -> bool:
+        """Whether a drive state is no good: it gets no answer, and the drive stage releases."""
+        shape = (self._layout.n,)
+        allowed = f"{self._layout.n} finite values each"
+        wrong = ""
+        if position.shape != shape or force.shape != shape:
+            wrong = f"position, force: {position.size}, {force.size} values; allowed: {allowed}"
+        elif not (np.isfinite(position).all() and np.isfinite(force).all()):
+            wrong = f"position or force is not finite; allowed: {allowed}"
+        elif msg.boot_id == self._boot and msg.cycle <= self._cycle:
+            wrong = f"cycle {msg.cycle} after {self._cycle}; allowed: a later one"
+        if wrong and not self._refused:
+            self._voice.say("refused", f"drive/state: {wrong} (said once)", {}, Event.WARNING)
+        self._refused = bool(wrong)
+        if not wrong and msg.boot_id != self._boot:
+            if self._boot:
+                self._drop_all("the drive stage restarted")
+            self._boot, self._cycle = msg.boot_id, 0
+        return self._refused
+
+    def _tell(self, msg: DriveState, head: Header) -> None:
         if msg.cycle % STATE_CYCLES == 0:
-            self._publish_state(head, msg)
+            self._fingers.publish(finger_state(head, msg.cycle, self._control))
+            self._joints.publish(joint_state(head, msg, self._control))
         if msg.cycle % self._second == 0:
             warm = floats(msg.temperature)
             name = self.get_fully_qualified_name()
-            self._diagnostics.publish(diagnose(head, name, self._control, warm, self._voice.late))
+            late = self._voice.late
+            self._diagnostics.publish(diagnose(head, name, self._control, self._tests, warm, late))
         if msg.cycle % FEEDBACK_CYCLES == 0:
             self._feedback(msg.cycle)
-        self._voice.tick(msg.cycle, now)
 
     def _watch_stage(self, msg: DriveState) -> None:
         if msg.stage == Stage.RUNNING:
@@ -168,8 +247,9 @@ class FingerActuation(LifecycleNode):
             retract.message = reason
             retract.end_cycle = self._cycle
         self._control.off()
-        if self._presses or self._retracts:
+        if self._presses or self._retracts or self._tests.busy:
             self._voice.say("aborted", reason)
+        self._tests.drop()
         self._finish(self._cycle)
 
     def _release_forgotten(self, cycle: int) -> None:
@@ -193,7 +273,7 @@ class FingerActuation(LifecycleNode):
         low = self._layout.finger.stroke[0]
         for retract in list(self._retracts):
             late = (cycle - retract.since) * self._layout.cycle > RETRACT_TIME
-            if (self._position[retract.fingers] <= low + 0.0015).all():
+            if (self._control.position[retract.fingers] <= low + 0.0015).all():
                 retract.end_cycle = cycle
             elif late:
                 retract.end_cycle = cycle
@@ -202,52 +282,22 @@ class FingerActuation(LifecycleNode):
                 self._retracts.remove(retract)
                 retract.done.set_result(None)
 
-    def _publish_state(self, head: Any, msg: DriveState) -> None:
-        c = self._control
-        height = c.mode == Mode.RETRACT
-        set_point = np.where(height, self._layout.finger.stroke[0], c.reference)
-        self._fingers.publish(
-            FingerState(
-                header=head,
-                cycle=msg.cycle,
-                position=doubles(self._position),
-                force=doubles(c.force),
-                set_point=doubles(set_point),
-                mode=uint8s(c.mode),
-                contact=bools(c.contact),
-                clamped=bools(c.clamped),
-            )
-        )
-        self._joints.publish(
-            JointState(
-                header=head,
-                name=list(self._layout.joint_names),
-                position=doubles(self._position),
-                velocity=msg.velocity,
-                effort=doubles(c.force),
-            )
-        )
-
     def _feedback(self, cycle: int) -> None:
         for press in self._presses:
-            k = press.run.goal.fingers
-            press.handle.publish_feedback(
-                Press.Feedback(
-                    cycle=cycle,
-                    phase=int(press.run.phase),
-                    progress=press.run.progress(cycle),
-                    turn=press.run.turn,
-                    indentation=doubles(press.run.indentation),
-                    force=doubles(self._control.force[k]),
-                    position=doubles(self._position[k]),
-                )
-            )
+            press.handle.publish_feedback(press_feedback(cycle, press.run, self._control))
         low = self._layout.finger.stroke[0]
         for retract in self._retracts:
-            left = float(np.max(self._position[retract.fingers] - low))
-            whole = max(float(np.max(retract.start - low)), 1e-6)
+            left = float(np.max(self._control.position[retract.fingers] - low, initial=0.0))
+            whole = max(float(np.max(retract.start - low, initial=0.0)), 1e-6)
             progress = min(max(1.0 - left / whole, 0.0), 1.0)
             retract.handle.publish_feedback(Retract.Feedback(progress=progress))
+        if self._calibrating is not None:
+            if self._calibrating.is_cancel_requested:
+                self._tests.drop()
+                self._control.retract(slice(None))
+            else:
+                progress = self._tests.progress
+                self._calibrating.publish_feedback(Calibrate.Feedback(progress=progress))
 
     def _on_stiffness(self, msg: StiffnessMap) -> None:
         linear, toe = floats(msg.finger_stiffness), floats(msg.finger_toe_stiffness)
@@ -271,45 +321,34 @@ class FingerActuation(LifecycleNode):
 
     # -- goals -----------------------------------------------------------------------------
 
-    def _refusal(self, fingers: NDArray[np.int64]) -> str:
+    def _refuse_busy(self, fingers: NDArray[np.int64]) -> None:
+        """Raise InvalidInput if nothing may move, or if a finger is in another goal's hands."""
         if not self._active or not self._running:
-            return "fingers/press: the drive stage is not running; a permit is needed first"
+            raise InvalidInput("drive stage", "not running", "RUNNING; a permit is needed first")
         for press in self._presses:
             shared = np.intersect1d(press.run.goal.fingers, fingers)
             if shared.size:
                 name = self._layout.names[int(shared[0])]
-                return f"fingers: {name} is pressed by another goal; wait for it or cancel it"
+                raise InvalidInput("fingers", f"{name}, pressed by another goal", "free fingers")
         for retract in self._retracts:
             if np.intersect1d(retract.fingers, fingers).size:
-                return "fingers: a retraction is going on; wait for it"
-        return ""
+                raise InvalidInput("fingers", "a retraction is going on", "free fingers")
 
     async def _press(self, handle: ServerGoalHandle) -> tuple[Ending, Press.Result]:
         request = handle.request
         try:
-            goal = check_goal(
-                self._layout,
-                waveform=request.waveform,
-                fingers=list(request.fingers),
-                preload=list(request.preload),
-                amplitude=list(request.amplitude),
-                phase=list(request.phase),
-                rate=request.rate,
-                duration=request.duration,
-                approach_speed=request.approach_speed,
-                expected=list(request.expected_contact),
-                hold_after=request.hold_after,
-                start_cycle=request.start_cycle,
-                cycles=request.cycles,
-                mass=request.mass,
-                gated=request.gated,
-            )
-            refusal = self._refusal(goal.fingers)
+            self._refuse_busy(press_goal(self._layout, request, {}).fingers)
+            if self._tests.verdict is None:
+                await self._tests.done()
+                if handle.is_cancel_requested:
+                    return Ending.CANCELED, Press.Result(message="cancelled")
+            if self._tests.verdict is None:
+                raise InvalidInput("self-test", "broken off", "a test that came to its end")
+            goal = press_goal(self._layout, request, self._tests.excluded)
+            self._refuse_busy(goal.fingers)
         except InvalidInput as error:
-            refusal = str(error)
-        if refusal:
-            self._voice.say("refused", f"press: {refusal}")
-            result = Press.Result(success=False, message=refusal, end_cycle=self._cycle)
+            self._voice.say("refused", f"press: {error}")
+            result = Press.Result(success=False, message=str(error), end_cycle=self._cycle)
             return Ending.ABORTED, result
         if 0 < goal.start_cycle < self._cycle:
             late = self._cycle - goal.start_cycle
@@ -317,30 +356,33 @@ class FingerActuation(LifecycleNode):
         press = _Press(PressRun(goal, self._layout), handle)
         self._presses.append(press)
         await wait(press.done)
-        return self._press_result(press)
-
-    def _press_result(self, press: _Press) -> tuple[Ending, Press.Result]:
-        r = press.run
-        message = press.message
-        if not message and not r.cancelled and not r.contact.any():
+        run, message = press.run, press.message
+        if not message and not run.cancelled and not run.contact.any():
             message = "no finger of the goal found contact"
-        ok = not r.cancelled and not message
-        ending = Ending.SUCCEEDED if ok else Ending.ABORTED
-        if r.cancelled and press.handle.is_cancel_requested:
+        success = not run.cancelled and not message
+        ending = Ending.SUCCEEDED if success else Ending.ABORTED
+        if run.cancelled and handle.is_cancel_requested:
             ending, message = Ending.CANCELED, message or "cancelled"
-        return ending, Press.Result(
-            success=ok,
-            message=message,
-            accepted_cycle=r.accepted_cycle,
-            loaded_cycle=r.loaded_cycle,
-            end_cycle=r.end_cycle,
-            peak_force=doubles(r.peak),
-            indentation=doubles(r.indentation),
-            work=doubles(r.work),
-            contact=bools(r.contact),
-            tracking_error=r.tracking_error,
-            clamp_events=r.clamp_events,
-        )
+        return ending, press_result(run, success, message)
+
+    async def _calibrate(self, handle: ServerGoalHandle) -> tuple[Ending, Calibrate.Result]:
+        try:
+            self._refuse_busy(np.arange(self._layout.n))
+            if self._calibrating is not None or self._tests.busy:
+                raise InvalidInput("calibrate", "a self-test is going on", "one at a time")
+            if not self._control.idle:
+                raise InvalidInput("fingers", "not retracted", "retracted fingers")
+        except InvalidInput as error:
+            return Ending.ABORTED, Calibrate.Result(success=False, message=str(error))
+        self._calibrating, self._tests.keep = handle, bool(handle.request.keep)
+        self._tests.verdict = None
+        await self._tests.done()
+        self._calibrating = None
+        if self._tests.verdict is not None:
+            result = calibrate_result(self._layout, self._cycle, self._tests.verdict)
+            return Ending.SUCCEEDED, result
+        ending = Ending.CANCELED if handle.is_cancel_requested else Ending.ABORTED
+        return ending, Calibrate.Result(success=False, message="the self-test was broken off")
 
     async def _retract(self, handle: ServerGoalHandle) -> tuple[Ending, Retract.Result]:
         wanted = list(handle.request.fingers) or list(range(self._layout.n))
@@ -350,13 +392,17 @@ class FingerActuation(LifecycleNode):
             message = str(InvalidInput("fingers", bad[0], allowed)) if bad else "not active"
             return Ending.ABORTED, Retract.Result(success=False, message=message)
         fingers = np.unique(np.array(wanted, dtype=np.int64))
+        fingers = fingers[~self._control.excluded[fingers]]
+        if self._tests.busy:
+            self._tests.drop()
+            self._control.retract(slice(None))
         for press in self._presses:
             if np.intersect1d(press.run.goal.fingers, fingers).size:
                 press.message = "a retraction took its fingers"
                 press.run.abort(self._cycle)
                 self._control.retract(press.run.goal.fingers)
         self._control.retract(fingers)
-        retract = _Retract(fingers, handle, self._cycle, self._position[fingers].copy())
+        retract = _Retract(fingers, handle, self._cycle, self._control.position[fingers].copy())
         self._retracts.append(retract)
         await wait(retract.done)
         ending = Ending.ABORTED if retract.message else Ending.SUCCEEDED
@@ -366,7 +412,7 @@ class FingerActuation(LifecycleNode):
             success=not retract.message,
             message=retract.message,
             end_cycle=retract.end_cycle,
-            position=doubles(self._position[fingers]),
+            position=doubles(self._control.position[fingers]),
         )
 
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Adjust.Response:

@@ -343,6 +343,22 @@ def scan(
         console.print(table)
 
 
+@main.command()
+@click.option("--keep", is_flag=True, help="Keep the result; later tests are compared with it.")
+@namespace_option
+def calibrate(keep: bool, namespace: str) -> None:
+    """Test every finger of a mat that is up: load cell, encoder, friction, return spring."""
+    from spinemat_bringup.client import MatClient
+    from spinemat_bringup.tables import calibration_table
+
+    with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
+        result = client.calibrate(keep, interrupt.wanted)
+    if result.success:
+        console.print(calibration_table(result))
+    console.print(result.message, soft_wrap=True)
+    sys.exit(0 if result.success and not any(result.fault) else 1)
+
+
 @main.group()
 def bench() -> None:
     """Measure speed, as ratios against a baseline of the same run."""

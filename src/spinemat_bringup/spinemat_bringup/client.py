@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from spinemat_bringup.graph import NodeSpec
-from spinemat_interfaces.action import RunSession, ScanSpine
+from spinemat_interfaces.action import Calibrate, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import subscription
@@ -225,6 +225,11 @@ class MatClient:
     ) -> ScanSpine.Result:
         """Run a scan to its end."""
         return self.act(ScanSpine, "scan_spine", goal, feedback, wanted)
+
+    def calibrate(self, keep: bool, wanted: Callable[[], bool]) -> Calibrate.Result:
+        """Test the fingers; `keep` makes the result what later tests are compared with."""
+        goal = Calibrate.Goal(keep=keep)
+        return self.act(Calibrate, "fingers/calibrate", goal, lambda _: None, wanted)
 
     def wait_recorded(self, folder: str, timeout: float = 60.0) -> None:
         """Wait until the recorder has closed the bag in `folder`."""

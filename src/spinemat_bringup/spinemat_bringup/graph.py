@@ -52,6 +52,7 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
     Actuation is activated last: in lock-step its first answer is what starts simulated time.
     """
     mat = {"mat_config": str(options.mat_config)}
+    calibration = options.state_dir and options.state_dir / "calibration.yaml"
     nodes = [
         NodeSpec(
             "safety_supervisor",
@@ -75,7 +76,13 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             },
         ),
         NodeSpec("spine_contour", "spinemat_sensing", "spine_contour", True, mat),
-        NodeSpec("finger_actuation", "spinemat_actuation", "finger_actuation", True, mat),
+        NodeSpec(
+            "finger_actuation",
+            "spinemat_actuation",
+            "finger_actuation",
+            True,
+            mat | {"calibration_file": str(calibration or "")},
+        ),
     ]
     if options.sim == "mujoco":
         plant = mat | {

@@ -1,4 +1,4 @@
-"""Scans as tables for people: mm, degrees, N/mm."""
+"""Scans and self-tests as tables for people: mm, degrees, N/mm."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ import math
 
 from rich.table import Table
 
-from spinemat_interfaces.action import ScanSpine
+from spinemat_interfaces.action import Calibrate, ScanSpine
 from spinemat_interfaces.msg import LevelStiffness
+
+
+def calibration_table(result: Calibrate.Result) -> Table:
+    """Return what a self-test found on each finger."""
+    table = Table(title="Self-test of the fingers", title_justify="left")
+    heads = ("finger", "zero / N", "noise / N", "friction / N", "spring / N", "travel", "verdict")
+    for name in heads:
+        table.add_column(name, justify="left" if name in heads[::6] else "right")
+    r = result
+    figures = zip(r.zero, r.noise, r.friction, r.spring, r.travel, strict=True)
+    for name, fault, values in zip(r.name, r.fault, figures, strict=True):
+        cells = ["–" if math.isnan(v) else f"{v:.2f}" for v in values]
+        table.add_row(name, *cells, f"excluded: {fault}" if fault else "passed")
+    return table
 
 
 def scan_tables(result: ScanSpine.Result) -> list[Table]:

@@ -10,7 +10,7 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.task import Future
 
-from spinemat.press import PressGoal
+from spinemat.press_goal import PressGoal
 from spinemat_interfaces.action import Press
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.script import wait

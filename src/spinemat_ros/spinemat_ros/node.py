@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -31,7 +32,11 @@ def declare(
     limits: tuple[float, float] | None = None,
     read_only: bool = True,
 ) -> Any:
-    """Declare a parameter with its description and range, and return its value."""
+    """Declare a parameter with its description and range, and return its value.
+
+    Raises:
+        InvalidInput: the value given at start is of another type or out of range.
+    """
     descriptor = ParameterDescriptor(description=description, read_only=read_only)
     if limits is not None and isinstance(default, float):
         descriptor.floating_point_range = [
@@ -41,7 +46,19 @@ def declare(
         descriptor.integer_range = [
             IntegerRange(from_value=int(limits[0]), to_value=int(limits[1]), step=1)
         ]
-    return node.declare_parameter(name, default, descriptor).value
+    try:
+        return node.declare_parameter(name, default, descriptor).value
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        given = node._parameter_overrides[name].value  # rclpy's errors do not carry it
+        kind = {
+            float: "a number with a decimal point",
+            int: "a whole number",
+            bool: "true or false",
+        }
+        allowed = kind.get(type(default), f"like {default!r}")
+        if limits is not None:
+            allowed += f", {limits[0]:g} to {limits[1]:g}"
+        raise InvalidInput(name, given, allowed) from error
 
 
 def declare_layout(node: Node) -> MatLayout:

@@ -7,7 +7,6 @@ person's hand, heartbeats, and whoever asks for a stop. The first cause latches,
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from spinemat_interfaces.msg import (
 )
 from spinemat_interfaces.srv import Reset
 from spinemat_ros.codec import doubles, floats, nanoseconds
+from spinemat_ros.files import write_whole
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import run
 
@@ -88,13 +88,7 @@ class SafetySupervisor(Node):
         s = self._supervisor
         text = json.dumps({"state": s.state.name, "cause": s.cause, "detail": s.detail})
         try:
-            self._latch.parent.mkdir(parents=True, exist_ok=True)
-            part = self._latch.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._latch)
+            write_whole(self._latch, text)
         except OSError as error:
             self.get_logger().error(f"the latch cannot be kept: {error}")
 

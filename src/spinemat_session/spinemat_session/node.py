@@ -28,6 +28,7 @@ from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionStat
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
 from spinemat_ros.codec import floats, nanoseconds
+from spinemat_ros.files import write_whole
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
@@ -266,9 +267,7 @@ class SessionOrchestrator(Node):
             return
         path = Path(self._state.folder) / "session.json"
         try:
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(self._kept, indent=1), encoding="utf-8")
-            part.replace(path)
+            write_whole(path, json.dumps(self._kept, indent=1))
         except OSError as error:
             self._voice.say(
                 "record", f"session.json not written: {error.strerror}", severity=Event.WARNING

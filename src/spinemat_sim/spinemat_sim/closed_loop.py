@@ -10,8 +10,10 @@ import numpy as np
 from spinemat.control import FingerController
 from spinemat.drive import DriveStage
 from spinemat.layout import MatLayout
-from spinemat.press import PressGoal, PressRun
+from spinemat.press import PressRun
+from spinemat.press_goal import PressGoal
 from spinemat.scan import Outcome, Samples
+from spinemat.self_test import Calibration, SelfTest, Verdict
 from spinemat_sim.plant import Plant
 
 
@@ -58,6 +60,17 @@ class ClosedLoop:
         if refused:
             raise RuntimeError(refused)
         return force
+
+    def self_test(self, stored: Calibration | None = None) -> Verdict:
+        """Test the fingers as at a start."""
+        test = SelfTest(self.layout, "now", stored)
+        while test.verdict is None:
+            m = self.plant.measure()
+            test.tick(
+                self.control, *(a.copy() for a in (m.position, m.velocity, m.force, m.current))
+            )
+            self.step()
+        return test.verdict
 
     def press(self, goal: PressGoal) -> tuple[PressRun, Outcome]:
         """Run a press to its end."""

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from spinemat.anatomy import check_intake, regional_sums
 from spinemat.control import Mode
+from spinemat.gains import SLEW
 from spinemat.layout import MatLayout
-from spinemat.press import SLEW, Phase, PressGoal, PressRun, Waveform
+from spinemat.press import Phase, PressRun
+from spinemat.press_goal import PressGoal, Waveform
 from spinemat.scan import SpineScan
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.patient import Patient

@@ -16,13 +16,16 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from spinemat.anatomy import TRUNK
 from spinemat.drive import DriveStage, MotorOrder
+from spinemat.errors import InvalidInput
 from spinemat_interfaces.msg import (
     Contour,
     DriveCommand,
@@ -37,6 +40,7 @@ from spinemat_interfaces.msg import (
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import Stopper, run
+from spinemat_sim.faults import KINDS, parse_faults
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
@@ -77,6 +81,14 @@ class MatSimulator(Node):
             True,
             "true: the virtual person holds the hand control; false: listen to drive/hand_input",
         )
+        broken = declare(
+            self,
+            "finger_faults",
+            [""],
+            f"broken fingers, such as 'r06_left jammed 30.0'; kinds: {', '.join(KINDS)}",
+            read_only=False,
+        )
+        faults = parse_faults(self._layout, [words for words in broken if words])
         config = self.get_parameter("mat_config").value
         self._person = lie_down(find_patient(patient, seed))
         self._plant = Plant(
@@ -86,6 +98,8 @@ class MatSimulator(Node):
             seed=seed,
             imperfections=self._imperfections,
         )
+        self._plant.break_fingers(faults)
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._stage = DriveStage(self._layout)
         self._boot = uuid.uuid4().hex
         self._period = round(self._layout.cycle * 1e9)
@@ -124,6 +138,16 @@ class MatSimulator(Node):
             for field in fields(Imperfections)
         }
         return Imperfections(**values)
+
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            for parameter in parameters:
+                if parameter.name == "finger_faults":
+                    words = [text for text in parameter.value or [] if text]
+                    self._plant.break_fingers(parse_faults(self._layout, words))
+        except InvalidInput as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
     @property
     def _now(self) -> int:

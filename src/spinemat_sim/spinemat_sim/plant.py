@@ -11,6 +11,7 @@ Numbers without a source are engineering choices.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -21,6 +22,7 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_sim import kernel
 from spinemat_sim.body import TIME_STEP, Body, build_body
+from spinemat_sim.faults import Fault, FaultySensors, motor_bounds
 from spinemat_sim.patient import LEVELS
 from spinemat_sim.person import Person
 from spinemat_sim.sensors import Imperfections, Measurement
@@ -118,6 +120,9 @@ class Plant:
         self._make_noise()
         self._load = kernel.padding_loads(*self._padding, self.data.qpos)
         self._now = Measurement._make((*self._fingers[kernel.MEASURED], self._status))
+        self._faults: tuple[Fault, ...] = ()
+        self._faulty: FaultySensors | None = None
+        self._sound_friction = self._fingers[kernel.FRICTION].copy()
         late = self.imperfections.latency
         self._late = [self._read()] * (late + 1) if late else []
 
@@ -244,6 +249,8 @@ class Plant:
         if cycle % NOISE_BLOCK == 0:
             self._make_noise()
         breath = self._breath_at(cycle * self.layout.cycle)
+        if self._faults:
+            motor_low, motor_high = motor_bounds(self._faults, motor_low, motor_high)
         load = kernel.cycle(*self._call, cycle, breath, velocity, motor_low, motor_high)
         if load < 0.0:
             allowed = "finite, motor_low up to motor_high"
@@ -262,7 +269,18 @@ class Plant:
 
     def measure(self) -> Measurement:
         """What the drives measured at the end of the last cycle; the next step overwrites it."""
-        return self._late[0] if self._late else self._now
+        now = self._late[0] if self._late else self._now
+        return now if self._faulty is None else self._faulty.apply(now, self.time)
+
+    def break_fingers(self, faults: Sequence[Fault]) -> None:
+        """Let these faults be there from now on, and no others; see `faults.py`."""
+        now = self._late[0] if self._late else self._now
+        self._faults = tuple(faults)
+        self._faulty = FaultySensors(faults, now, self.time) if faults else None
+        self._fingers[kernel.FRICTION] = self._sound_friction
+        for fault in faults:
+            if fault.kind == "jammed":
+                self._fingers[kernel.FRICTION, fault.finger] = fault.value
 
     def truth(self) -> Truth:
         """What really happened at the end of the last cycle."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import REGION_SHARE
+from spinemat.gains import SLEW
 from spinemat.layout import MatLayout
-from spinemat.press import SLEW
 from spinemat.twin import LIFTING, Twin, TwinRun
 from spinemat_sim.identify import identify
 from spinemat_sim.patient import Patient
