@@ -192,7 +192,7 @@ def test_gains_change_while_nothing_is_lost() -> None:
     n = LAYOUT.n
     loop.control.believe(np.where(np.arange(n) < 4, 9000.0, np.nan), np.full(n, 3000.0))
     loop.control.tune(replace(loop.control.gains, stiffness=7000.0, omega_known=25.0))
-    assert loop.control._stiffness[[0, 4]].tolist() == [9000.0, 7000.0]
+    assert loop.control._believed[n:][[0, 4]].tolist() == [9000.0, 7000.0]
     assert loop.control._omega[[0, 4]].tolist() == [25.0, 10.0]
     for name, value, allowed in (
         ("omega_known", 1e3, "2 to 40 rad/s"),

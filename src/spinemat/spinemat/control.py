@@ -18,6 +18,7 @@ stable on tissue up to ten times stiffer than believed, `docs/control.md`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from enum import IntEnum
 
@@ -44,6 +45,11 @@ class Mode(IntEnum):
     EXCLUDED = 4
 
 
+_OFF, _RETRACT, _FORCE, _EXCLUDED = (
+    int(m) for m in (Mode.OFF, Mode.RETRACT, Mode.FORCE, Mode.EXCLUDED)
+)
+
+
 class FingerController:
     """Vectorised controller of all fingers of one mat.
 
@@ -57,14 +63,15 @@ class FingerController:
         n = layout.n
         self._neck = np.array([r == "neck" for r in layout.regions])
         self._measured = np.zeros(n, dtype=bool)
-        self._stiffness, self._toe_stiffness = np.zeros((2, n))
+        self._first = np.arange(n)
+        self._believed = np.zeros(2 * n)  # N/m: in the toe, then in the linear part
         self.tune(gains or ControlGains())
         g = self.gains
         self._zero = np.zeros(n)
         self._zeroed = np.zeros(n, dtype=np.int64)  # cycles that the zero was learnt in
         regions = np.array(layout.regions)
-        self._member = {r: regions == r for r in layout.press_limits}
-        self._sums: dict[str, float] = {}
+        self._member = {r: (regions == r).astype(float) for r in layout.press_limits}
+        self._sums: dict[str, tuple[Array, float]] = {}  # 1 for its fingers, N
         self._above = np.zeros(n, dtype=np.int64)
         self._target = np.zeros(n)
         self._height = np.zeros(n)  # m, where moves go
@@ -74,12 +81,13 @@ class FingerController:
         self._rate = np.zeros(n)
         self._wanted = np.zeros(n)
         self._integral = np.zeros(n)  # N s
-        self._slow = np.ones((2, n))  # slow correction of the stiffness: toe, linear
-        self._least = np.zeros((2, n))  # N/m, quick correction: at least so stiff (toe, linear)
+        self._slow = np.ones(2 * n)  # slow correction of the stiffness: toe, linear
+        self._least = np.zeros(2 * n)  # N/m, quick correction: at least so stiff (toe, linear)
         self._linear = np.zeros(n, dtype=bool)  # in the last cycle
         self._pressed = np.zeros(n, dtype=bool)  # in the last cycle
-        self._seen = np.zeros((2, LOOK + 1, n))  # position and force in the last cycles
-        self._moved = np.zeros((2, n))  # remembered movement squared, and times force
+        start = np.full(n, layout.finger.stroke[0]), np.zeros(n)
+        self._seen = deque([start], LOOK + 1)  # position and force in the last cycles
+        self._square, self._product = np.zeros((2, n))  # remembered movement, and times force
         self.mode = np.full(n, Mode.OFF, dtype=np.int64)
         self.contact = np.zeros(n, dtype=bool)
         self.clamped = np.zeros(n, dtype=bool)
@@ -92,9 +100,12 @@ class FingerController:
         """Use these gains from now on; what was measured of the tissue stays."""
         g = self.gains = gains
         self._toe_force = np.where(self._neck, g.toe_force_neck, g.toe_force_trunk)
-        self._stiffness = np.where(self._measured, self._stiffness, g.stiffness)
-        self._toe_stiffness = np.where(self._measured, self._toe_stiffness, g.toe_stiffness)
+        ordinary = np.repeat([g.toe_stiffness, g.stiffness], self.layout.n)
+        self._believed = np.where(np.tile(self._measured, 2), self._believed, ordinary)
         self._omega = np.where(self._measured, g.omega_known, g.omega_unknown)
+        self._decay = float(np.exp(-self.layout.cycle / g.stiffen_memory))
+        self._highest_target = g.set_point_share * self.layout.press_limit
+        self._highest = self.layout.press_limit - g.ceiling_friction
 
     def exclude(self, fingers: NDArray[np.bool_]) -> None:
         """Let these fingers lie, unpowered, from now on, shape (n,); the others come back."""
@@ -137,29 +148,30 @@ class FingerController:
 
     def _learn_zero(self, position: Array, force: Array) -> None:
         """Average what the load cells say while nothing touches them."""
-        free = (self.mode == Mode.OFF) & (position <= self.layout.finger.stroke[0] + 0.0015)
-        self._zeroed += free
-        self.zero_age = np.where(free, 0.0, self.zero_age + self.layout.cycle)
         cycle = self.layout.cycle
-        share = np.maximum(cycle / self.gains.zero_time, 1.0 / np.maximum(self._zeroed, 1))
-        self._zero = np.where(free, self._zero + share * (force - self._zero), self._zero)
+        free = (self.mode == _OFF) & (position <= self.layout.finger.stroke[0] + 0.0015)
+        self.zero_age = np.where(free, 0.0, self.zero_age + cycle)
+        if free.any():
+            self._zeroed += free
+            share = np.maximum(cycle / self.gains.zero_time, 1.0 / np.maximum(self._zeroed, 1))
+            self._zero = self._zero + free * share * (force - self._zero)
 
     def believe(self, stiffness: Array, toe: Array) -> None:
         """Use measured stiffness per finger, shape (n,), N/m; NaN keeps the earlier belief."""
         good = np.isfinite(stiffness) & np.isfinite(toe) & (stiffness > 0.0) & (toe > 0.0)
-        low, high = 1000.0, self.gains.most_stiffness
-        self._stiffness = np.where(good, np.clip(stiffness, low, high), self._stiffness)
-        self._toe_stiffness = np.where(good, np.clip(toe, low, high), self._toe_stiffness)
+        both = np.clip(np.concatenate([toe, stiffness]), 1000.0, self.gains.most_stiffness)
+        known = np.tile(good, 2)
+        self._believed = np.where(known, both, self._believed)
         self._measured |= good
         self._omega = np.where(good, self.gains.omega_known, self._omega)
-        self._slow[:, good] = self.gains.quicker
+        self._slow[known] = self.gains.quicker
 
     def bear(self, sums: Mapping[str, float]) -> None:
         """Keep the set-points under each region within a sum, N; lower while any are pressed."""
         pressed = bool((self.mode == Mode.FORCE).any())
         for region, allowed in sums.items():
-            known = self._sums.get(region, np.inf) if pressed else np.inf
-            self._sums[region] = min(known, allowed)
+            known = self._sums[region][1] if pressed and region in self._sums else np.inf
+            self._sums[region] = self._member[region], min(known, allowed)
 
     def approach(self, fingers: NDArray[np.int64], speed: float, expected: Array) -> None:
         """Move `fingers` up until contact; fast only to just before `expected` (m or NaN)."""
@@ -170,7 +182,7 @@ class FingerController:
         self._target[fingers] = self.gains.contact_on
         self._reference[fingers] = 0.0
         self._rate[fingers] = 0.0
-        self._least[:, fingers] = 0.0
+        self._least[fingers] = self._least[fingers + self.layout.n] = 0.0
         self.contact[fingers] = False
         self._above[fingers] = 0
 
@@ -226,85 +238,102 @@ class FingerController:
         Returns:
             velocity set-points (m/s) and force ceilings (N), each of shape (n,).
         """
-        g, f, dt = self.gains, self.layout.finger, self.layout.cycle
+        g, f = self.gains, self.layout.finger
         self._learn_zero(position, raw_force)
-        force = raw_force - self._zero
-        self.force = force
+        force = self.force = raw_force - self._zero
         self.position = position
-        arrived = (self.mode == Mode.RETRACT) & (position <= f.stroke[0] + 0.001)
-        self.mode[arrived] = Mode.OFF
+        retracting = self.mode == _RETRACT
+        if retracting.any():
+            self.mode[retracting & (position <= f.stroke[0] + 0.001)] = _OFF
         self._feel(force)
-        in_force = self.mode == Mode.FORCE
+        self._seen.append((position, force))
+        driven = ~((self.mode == _OFF) | (self.mode == _EXCLUDED))
+        if not driven.any():
+            self._rest()
+            return self.velocity, np.zeros_like(position)
+        in_force = self.mode == _FORCE
         loaded = in_force & self.contact
+        velocity, ceiling = self._free(position), np.full_like(position, g.ceiling_margin + 1.0)
+        if loaded.any():
+            velocity = np.where(loaded, self._press(position, force, loaded), velocity)
+            ceiling = np.where(loaded, self._reference + g.ceiling_margin, ceiling)
+        else:
+            self._rest()
+        velocity *= driven & ~(in_force & (position >= f.stroke[1] - 0.001))
+        self.velocity = _clip(velocity, -f.max_speed, f.max_speed)
+        return self.velocity, np.minimum(ceiling, self._highest) * driven
+
+    def _free(self, position: Array) -> Array:
+        """Velocities of fingers that do not press: they search, move or retract, shape (n,)."""
+        g, low = self.gains, self.layout.finger.stroke[0]
+        near = ~(position < self._expected - g.approach_margin)  # NaN counts as near
+        seeking = np.where(near, np.minimum(self._speed, g.slow_approach), self._speed)
+        there = _clip(g.position_gain * (self._height - position), -self._speed, self._speed)
+        down = _clip(g.position_gain * (low - position), -g.retract_speed, -0.004)
+        velocity = np.where(self.mode == _FORCE, seeking, there)
+        return np.asarray(np.where(self.mode == _RETRACT, down, velocity))
+
+    def _press(self, position: Array, force: Array, loaded: NDArray[np.bool_]) -> Array:
+        """Velocities of fingers that follow a force, shape (n,); see the module's text."""
+        g, dt = self.gains, self.layout.cycle
         rate, jerk = self._advance_reference(loaded, dt)
         stiffness = self._correct_stiffness(loaded, position, force, rate)
         error = self._reference - force
-        gain = 0.25 * self._omega**2
+        gain = 0.25 * self._omega * self._omega
         pressing = (rate + g.lead * jerk + self._omega * error + gain * self._integral) / stiffness
         most = g.integral * stiffness / gain
-        free = loaded & (np.abs(pressing) < g.force_velocity)
-        integral = np.clip(self._integral + np.where(free, error * dt, 0.0), -most, most)
-        self._integral = np.where(loaded, integral, 0.0)
-        near = ~(position < self._expected - g.approach_margin)  # NaN counts as near
-        seeking = np.where(near, np.minimum(self._speed, g.slow_approach), self._speed)
-        velocity = np.where(loaded, pressing, seeking)
-        velocity = np.clip(velocity, -f.max_speed, g.force_velocity)
-        velocity = np.where(in_force & (position >= f.stroke[1] - 0.001), 0.0, velocity)
+        free = np.abs(pressing) < g.force_velocity
+        self._integral = _clip(self._integral + free * error * dt, -most, most) * loaded
+        return np.minimum(pressing, g.force_velocity)
 
-        down = np.clip(g.position_gain * (f.stroke[0] - position), -g.retract_speed, -0.004)
-        there = np.clip(g.position_gain * (self._height - position), -self._speed, self._speed)
-        velocity = np.where(in_force, velocity, np.where(self.mode == Mode.RETRACT, down, there))
-        unpowered = (self.mode == Mode.OFF) | (self.mode == Mode.EXCLUDED)
-        velocity = np.where(unpowered, 0.0, velocity)
-        ceiling = np.where(loaded, self._reference + g.ceiling_margin, g.ceiling_margin + 1.0)
-        ceiling = np.minimum(ceiling, self.layout.press_limit - g.ceiling_friction)
-        ceiling = np.where(unpowered, 0.0, ceiling)
-        self.velocity = velocity
-        return velocity, ceiling
+    def _rest(self) -> None:
+        """Keep nothing of what only fingers that press need."""
+        zeros = np.zeros(self.layout.n)
+        self.velocity = self._rate = self._wanted = self._integral = zeros
+        self._square, self._product = zeros, zeros
+        self._pressed = self.clamped = zeros > 0.0
+        self._linear = self.force >= self._toe_force
 
     def _feel(self, force: Array) -> None:
         g = self.gains
-        self._above = np.where(force > g.contact_on, self._above + 1, 0)
-        touched = (self._above >= g.contact_cycles) & ~self.excluded
-        found = touched & ~self.contact
+        self._above = (self._above + 1) * (force > g.contact_on)
+        touched = (self._above >= g.contact_cycles) & (self.mode != _EXCLUDED)
+        found = touched & ~self.contact & (self.mode == _FORCE)
         self.contact = np.where(self.contact, force > g.contact_off, touched)
-        # bumpless: the reference starts from what is felt at the moment of contact
-        self._reference = np.where(
-            found & (self.mode == Mode.FORCE),
-            np.minimum(np.maximum(force, 0.0), self.layout.press_limit),
-            self._reference,
-        )
+        if found.any():  # bumpless: the reference starts from what is felt at contact
+            felt = _clip(force, 0.0, self.layout.press_limit)
+            self._reference = np.where(found, felt, self._reference)
 
     def _advance_reference(self, loaded: NDArray[np.bool_], dt: float) -> tuple[Array, Array]:
         """Follow the wanted force within all limits; return its first two derivatives."""
         g = self.gains
-        wanted = np.clip(self._target, 0.0, g.set_point_share * self.layout.press_limit)
-        wanted = np.where(loaded, wanted, 0.0)
-        for region, allowed in self._sums.items():
-            total = float(wanted[self._member[region]].sum())
+        wanted = _clip(self._target, 0.0, self._highest_target) * loaded
+        for mine, allowed in self._sums.values():
+            total = float(mine @ wanted)
             if total > allowed:
-                wanted = np.where(self._member[region], wanted * (allowed / total), wanted)
+                wanted = wanted * (1.0 - mine * (1.0 - allowed / total))
         ahead = wanted - self._wanted  # what is wanted moves, too
         self._wanted = wanted
         gap = wanted - self._reference
+        distance, way = np.abs(gap), np.abs(ahead)
         # As fast as it can still brake on what is left, beside what the wanted force does itself.
-        closing = np.sign(gap) * np.minimum(np.sqrt(g.jerk * np.abs(gap)), np.abs(gap) / dt)
-        moving = np.clip(ahead / dt, -g.slew, g.slew)
-        rate = np.where(np.abs(gap) <= np.abs(ahead) + 1e-9, gap / dt, closing + moving)
-        rate = np.clip(rate, self._rate - g.jerk * dt, self._rate + g.jerk * dt)
-        rate = np.where(loaded, np.clip(rate, -g.slew, g.slew), 0.0)
-        for region, allowed in self._sums.items():  # some still fall while others rise
-            mine = self._member[region]
-            up = np.where(mine, np.maximum(rate, 0.0), 0.0)
-            room = allowed - float((self._reference + np.minimum(rate, 0.0) * dt)[mine].sum())
-            rise = float(up.sum()) * dt
-            if rise > max(room, 0.0):
-                rate = np.where(up > 0.0, rate * (max(room, 0.0) / rise), rate)
+        closing = np.sign(gap) * np.minimum(np.sqrt(g.jerk * distance), distance / dt)
+        moving = _clip(ahead / dt, -g.slew, g.slew)
+        rate = np.where(distance <= way + 1e-9, gap / dt, closing + moving)
+        change = g.jerk * dt
+        rate = _clip(_clip(rate, self._rate - change, self._rate + change), -g.slew, g.slew)
+        rate = rate * loaded
+        for mine, allowed in self._sums.values():  # some still fall while others rise
+            rise = float(mine @ np.maximum(rate, 0.0)) * dt
+            if rise > 0.0:
+                room = allowed - float(mine @ (self._reference + np.minimum(rate, 0.0) * dt))
+                share = max(room, 0.0) / rise
+                if share < 1.0:
+                    rate = rate * (1.0 - mine * (rate > 0.0) * (1.0 - share))
         jerk = (rate - self._rate) / dt
-        before = self._reference
-        self._reference = np.clip(before + rate * dt, 0.0, self.layout.press_limit)
+        self._reference = _clip(self._reference + rate * dt, 0.0, self.layout.press_limit)
         self._rate = rate
-        late = np.abs(wanted - self._reference) > np.abs(ahead) + LATE
+        late = np.abs(wanted - self._reference) > way + LATE
         self.clamped = loaded & (late | (wanted != self._target))
         return rate, jerk
 
@@ -314,32 +343,39 @@ class FingerController:
         """Return the stiffness to use now, shape (n,), N/m; see the module's text."""
         g, dt = self.gains, self.layout.cycle
         linear = force >= self._toe_force
-        believed = np.where(linear, self._stiffness, self._toe_stiffness)
-        slow = np.where(linear, self._slow[1], self._slow[0])
+        part = self._first + self.layout.n * linear  # where toe or linear value of a finger is
+        slow = self._slow.take(part)
         lesson = (force - self._reference) * rate * self._omega
-        lesson = np.clip(lesson / (rate**2 + g.adapt_rate**2), -1.0, 1.0)
-        learnt = np.clip(slow * (1.0 + g.adapt * dt * lesson), g.adapt_least, g.adapt_most)
+        lesson = _clip(lesson / (rate * rate + g.adapt_rate**2), -1.0, 1.0)
+        learnt = _clip(slow * (1.0 + g.adapt * dt * lesson), g.adapt_least, g.adapt_most)
         learning = loaded & (np.abs(rate) > g.adapt_rate)
-        self._slow[0] = np.where(learning & ~linear, learnt, self._slow[0])
-        self._slow[1] = np.where(learning & linear, learnt, self._slow[1])
-        self._seen[:, :-1] = self._seen[:, 1:]
-        self._seen[:, -1] = position, force
-        moved, felt = self._seen[:, -1] - self._seen[:, 0]
-        struck = np.maximum(felt - g.contact_noise, 0.0) / np.maximum(moved, g.contact_travel)
-        struck = np.where(loaded & ~self._pressed, struck, 0.0)  # at the moment of contact
+        self._slow[part] = np.where(learning, learnt, slow)
+        moved, felt = position - self._seen[0][0], force - self._seen[0][1]
+        begins = loaded & ~self._pressed
+        if begins.any():  # at the moment of contact
+            struck = np.maximum(felt - g.contact_noise, 0.0) / np.maximum(moved, g.contact_travel)
+            struck = np.minimum(struck, g.most_stiffness) * begins
+            self._least = np.maximum(self._least, np.tile(struck, 2))
         self._pressed = loaded
-        self._least = np.maximum(self._least, np.minimum(struck, g.most_stiffness))
         keep = loaded & (linear == self._linear)
         self._linear = linear
-        self._moved *= np.where(keep, np.exp(-dt / g.stiffen_memory), 0.0)
-        self._moved += np.where(keep, (moved**2, moved * felt), 0.0)
-        square, product = self._moved
-        least = np.where(linear, self._least.max(axis=0), self._least[0])
-        now = np.maximum(believed, least) * slow
-        sure = product - g.stiffen_noise * np.sqrt(square)
-        found = np.where(sure > g.stiffen_margin * now * square, sure / (square + 1e-15), 0.0)
+        memory = keep * self._decay
+        self._square = memory * self._square + keep * (moved * moved)
+        self._product = memory * self._product + keep * (moved * felt)
+        now = np.maximum(self._believed.take(part), self._least.take(part)) * slow
+        sure = self._product - g.stiffen_noise * np.sqrt(self._square)
+        stiffer = sure > g.stiffen_margin * now * self._square
+        if not stiffer.any():
+            return np.asarray(now)
+        found = np.where(stiffer, sure / (self._square + 1e-15), 0.0)
         found = np.minimum(found, g.most_stiffness)
-        self._least[0] = np.where(linear, self._least[0], np.maximum(self._least[0], found))
-        self._least[1] = np.where(linear, np.maximum(self._least[1], found), self._least[1])
-        self._slow = np.where(found > 0.0, 1.0, self._slow)
+        self._least[part] = np.maximum(self._least.take(part), found)
+        toe, steep = self._least[: self.layout.n], self._least[self.layout.n :]
+        np.maximum(toe, steep, out=steep)  # tissue does not get softer above its toe
+        self._slow[np.tile(found > 0.0, 2)] = 1.0
         return np.asarray(np.maximum(now, found))
+
+
+def _clip(values: Array, low: Array | float, high: Array | float) -> Array:
+    """What `np.clip` does, in a third of its time on a few numbers."""
+    return np.asarray(np.minimum(np.maximum(values, low), high))
