@@ -92,6 +92,12 @@ def demo(
     help="Which drive stage to start.",
 )
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
+@click.option(
+    "--broken",
+    multiple=True,
+    metavar="FAULT",
+    help='Break a finger of the simulated mat, such as "r06_left jammed"; may be repeated.',
+)
 @patient_option
 @seed_option
 @mat_option
@@ -100,6 +106,7 @@ def demo(
 def up(
     sim: str,
     real_time: bool,
+    broken: tuple[str, ...],
     patient: str,
     seed: int,
     mat_config: Path | None,
@@ -112,11 +119,12 @@ def up(
     from spinemat_bringup.demo import watch_deaths
     from spinemat_bringup.graph import GraphOptions, describe, share
     from spinemat_bringup.processes import Processes
+    from spinemat_sim.faults import parse_faults
     from spinemat_sim.population import find_patient
 
     with plain_errors(), Interrupt() as interrupt:
         mat = mat_config or share("config", "mat.yaml")
-        load_layout(mat)
+        parse_faults(load_layout(mat), broken)
         person = find_patient(patient, seed)
         state_dir = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         state_dir = state_dir / "spinemat" / namespace.strip("/")
@@ -127,6 +135,7 @@ def up(
                 real_time,
                 patient,
                 seed,
+                broken,
                 sessions_dir=out.resolve(),
                 state_dir=state_dir,
             )
@@ -142,9 +151,14 @@ def up(
                         f" {person.stature:.2f} m, {person.mass:.1f} kg. Ctrl-C ends."
                     )
                 said = ""
+                told = 0
                 while interrupt.wanted():
                     client.spin(0.2)
                     said = _say_changes(client, said)
+                    for event in client.events[told:]:
+                        if event.kind == "self-test":
+                            console.print(event.text, soft_wrap=True)
+                    told = len(client.events)
                 _stop_quietly(client)
     sys.exit(0)
 

@@ -36,6 +36,7 @@ class GraphOptions:
     real_time: bool = False
     patient: str = ""  # preset, YAML file or row of the survey; empty: the average adult
     seed: int = 0
+    broken: tuple[str, ...] = ()  # fingers of the simulated mat, such as "r06_left jammed"
     answer_wait: float = 1.0  # s in lock-step; longer than the node's default: busy machines
     sessions_dir: Path | None = None
     state_dir: Path | None = None
@@ -52,7 +53,8 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
     Actuation is activated last: in lock-step its first answer is what starts simulated time.
     """
     mat = {"mat_config": str(options.mat_config)}
-    calibration = options.state_dir and options.state_dir / "calibration.yaml"
+    file = f"calibration_{options.mat_config.stem}.yaml"
+    calibration = options.state_dir and options.state_dir / file
     nodes = [
         NodeSpec(
             "safety_supervisor",
@@ -89,6 +91,7 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             "urdf": str(share("urdf", "mat.urdf.xacro")),
             "patient": options.patient,
             "seed": options.seed,
+            "finger_faults": list(options.broken) or [""],
             "real_time": options.real_time,
             "answer_wait": options.answer_wait,
         }
