@@ -28,6 +28,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from spinemat.control import Array
 from spinemat.drive import Category, DriveStage, Stage
 from spinemat.layout import load_layout
 from spinemat_bringup.client import MatClient, NoAnswer
@@ -77,6 +78,7 @@ class Comparison:
         node, echo: what each did in them.
         in_rhythm: share of the cycles in which the fingers followed the rhythm.
         overruns: times that the drive itself was more than half a period behind.
+        elsewhere: share of all processors' time that went into other processes.
         force_share: largest tissue force so far over the press limit of its finger.
     """
 
@@ -86,6 +88,7 @@ class Comparison:
     echo: Side
     in_rhythm: float
     overruns: int
+    elsewhere: float
     force_share: float
 
     @property
@@ -123,6 +126,11 @@ class _Link:
     def _on_command(self, msg: DriveCommand) -> None:
         self.trips[msg.cycle - 1] = time.perf_counter() - self._sent[msg.cycle - 1]
         self._heed(msg)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last state was answered."""
+        return bool(self.trips) and math.isfinite(self.trips[-1])
 
     def side(self, cycles: int, period: float, cpu: float) -> Side:
         """Sum up the last `cycles`."""
@@ -203,6 +211,48 @@ class _Rhythm:
         self.message = future.result().result.message
 
 
+class _Pace:
+    """The drive, turned at its own rate with both nodes listening."""
+
+    def __init__(self, drive: _Drive, spaces: Sequence[str]) -> None:
+        self.drive = drive
+        self.node = _Link(spaces[0], drive.heed)
+        self.echo = _Link(spaces[1], lambda _msg: None)
+        self._executor = make_executor(self.node.node)
+        self._executor.add_node(self.echo.node)
+        self.rhythm = _Rhythm(self.node.node, drive)
+        self.period = drive.layout.cycle
+        self.overruns = 0
+        self._order = [self.node, self.echo]
+        self._deadline = time.perf_counter()
+
+    def cycle(self) -> None:
+        """Send one state to both nodes, half a period apart, and hear what comes back."""
+        if self.drive.cycle % SWAP == 0:
+            self._order.reverse()
+            self._deadline += 0.5 * self.period
+        msg = self.drive.step(self.node.node)
+        for link in self._order:
+            link.send(msg)
+            self._deadline += 0.5 * self.period
+            now = time.perf_counter()
+            self.overruns += now > self._deadline
+            self._deadline = max(self._deadline, now)
+            self.turn(self._deadline)
+        if self.drive.stage.stage is Stage.RUNNING:
+            self.rhythm.keep()
+
+    def turn(self, until: float) -> None:
+        while (left := until - time.perf_counter()) > 0.0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.rhythm.close()
+        for link in (self.node, self.echo):
+            link.node.destroy_node()
+
+
 def beside_echo(rate: int, seconds: float) -> Comparison:
     """Run finger_actuation and the echo beside each other for `seconds` of a rhythm.
 
@@ -231,77 +281,49 @@ def beside_echo(rate: int, seconds: float) -> Comparison:
         with MatClient(spaces[0]) as client:
             client.check = check
             client.bring_up([node])
-        pids = [p.pids[spec.name] for p, spec in zip(running, specs, strict=True)]
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        return _pace(drive, spaces, pids, seconds, check)
+        pace = _Pace(drive, spaces)
+        stack.callback(pace.close)
+        gc.collect()
+        gc.freeze()  # as in every node
+        stack.callback(gc.unfreeze)
+        pids = [pid for processes in running for pid in processes.pids.values()]
+        return _compare(pace, pids, seconds, check)
 
 
-def _pace(
-    drive: _Drive,
-    spaces: Sequence[str],
-    pids: Sequence[int],
-    seconds: float,
-    check: Callable[[], None],
+def _compare(
+    pace: _Pace, pids: Sequence[int], seconds: float, check: Callable[[], None]
 ) -> Comparison:
-    """Turn the drive until `seconds` have been counted, from the begin of the rhythm on."""
-    node, echo = links = _Link(spaces[0], drive.heed), _Link(spaces[1], lambda _msg: None)
-    executor = make_executor(node.node)
-    executor.add_node(echo.node)
-    rhythm = _Rhythm(node.node, drive)
-    period = drive.layout.cycle
-    wanted = round(seconds / period)
-    order = list(links)
-    counted = in_rhythm = overruns = 0
-    before: list[float] = []  # processor time when counting began
+    """Count cycles for `seconds`, from the begin of the rhythm on."""
+
+    def times() -> Array:
+        used = [_processor_time(pid) for pid in (*pids, os.getpid())]
+        return np.array([*used, _all_processors(), time.monotonic()])
+
     latest = time.monotonic() + START_WAIT
-    gc.collect()
-    gc.freeze()
-
-    def turn(until: float) -> None:
-        while (left := until - time.perf_counter()) > 0.0:
-            executor.spin_once(timeout_sec=left)
-
-    try:
-        deadline = time.perf_counter()
-        while counted < wanted:
-            msg = drive.step(node.node)
-            for link in order:
-                link.send(msg)
-                deadline += 0.5 * period
-                now = time.perf_counter()
-                overruns += bool(before) and now > deadline
-                deadline = max(deadline, now)
-                turn(deadline)
-            if before:
-                counted += 1
-                in_rhythm += rhythm.running
-            elif rhythm.running and math.isfinite(echo.trips[-2]):
-                before = [_processor_time(pid) for pid in pids]
-            elif time.monotonic() > latest:
-                raise NoAnswer(f"no rhythm within {START_WAIT:g} s: {rhythm.message}")
-            if drive.stage.stage is Stage.RUNNING:
-                rhythm.keep()
-            if drive.cycle % SWAP == 0:
-                check()
-                order.reverse()
-                deadline += 0.5 * period
-        cpu = [_processor_time(pid) - b for pid, b in zip(pids, before, strict=True)]
-        turn(time.perf_counter() + period)
-    finally:
-        gc.unfreeze()
-        executor.shutdown()
-        rhythm.close()
-        for link in links:
-            link.node.destroy_node()
+    while not (pace.rhythm.running and pace.echo.answered):
+        pace.cycle()
+        check()
+        if time.monotonic() > latest:
+            raise NoAnswer(f"no rhythm within {START_WAIT:g} s: {pace.rhythm.message}")
+    cycles, in_rhythm, pace.overruns = round(seconds / pace.period), 0, 0
+    before = times()
+    for _ in range(cycles):
+        pace.cycle()
+        in_rhythm += pace.rhythm.running
+    node_cpu, echo_cpu, own_cpu, busy, elapsed = (times() - before).tolist()
+    pace.turn(time.perf_counter() + pace.period)
+    check()
     return Comparison(
-        rate=round(1.0 / period),
-        cycles=counted,
-        node=node.side(counted, period, cpu[0]),
-        echo=echo.side(counted, period, cpu[1]),
-        in_rhythm=in_rhythm / counted,
-        overruns=overruns,
-        force_share=drive.force_share,
+        rate=round(1.0 / pace.period),
+        cycles=cycles,
+        node=pace.node.side(cycles, pace.period, node_cpu),
+        echo=pace.echo.side(cycles, pace.period, echo_cpu),
+        in_rhythm=in_rhythm / cycles,
+        overruns=pace.overruns,
+        elsewhere=(busy - node_cpu - echo_cpu - own_cpu) / (elapsed * (os.cpu_count() or 1)),
+        force_share=pace.drive.force_share,
     )
 
 
@@ -309,3 +331,10 @@ def _processor_time(pid: int) -> float:
     """User and system time of a process so far, s."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _all_processors() -> float:
+    """Time that all processors have worked so far, s."""
+    line = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+    user, nice, system, _idle, _wait, *interrupts = (int(field) for field in line.split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
