@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from itertools import count
 
 import mujoco
 import numpy as np
 
-from spinemat.control import FingerController
+from spinemat.anatomy import regional_sums
+from spinemat.control import Array, FingerController, Mode
 from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.press import Waveform, wave
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
+from spinemat_bringup.bench_control import beside_echo
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.processes import in_processes
@@ -28,6 +32,8 @@ BLOCKS = (1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 5e4)  # N/m per finger, believed to be 2
 CROWD = 20  # people in one twin
 LOOK = 10  # steps of the twin between looks at the lift-off warning
 ROUNDS, CALLS = 15, 200  # medians over rounds, baseline and candidate in turn
+SPRING = 5000.0  # N/m under each finger of a timed control step
+RATES = (250, 500)  # Hz, of the drive
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -88,7 +94,7 @@ def twin() -> Outcome:
 
     def advance(who: Twin) -> Callable[[], None]:
         run, force = TwinRun(who, LONGEST_STEP), np.full((who.people, layout.n), 5.0)
-        turns = count()
+        turns = itertools.count()
 
         def step() -> None:
             run.advance(force)
@@ -139,35 +145,90 @@ def force(seed: int, jobs: int | None) -> Outcome:
     return outcome
 
 
-def control() -> Outcome:
-    """Measure one control step for 26 fingers against one for 104."""
+def control(seconds: float) -> Outcome:
+    """Measure a control step for 26 and 104 fingers, and the node beside a bare echo.
+
+    Args:
+        seconds: that the node is counted at each rate, in real time.
+
+    Raises:
+        NodeDied, NoAnswer: a node ends, or the fingers do not come to press.
+    """
     started = time.monotonic()
-    normal = load_layout(share("config", "mat.yaml"))
-    seconds, base = _pairs(_step(_long_mat(52)), _step(normal))
-    outcome = Outcome("bench control", time.monotonic() - started)
-    outcome.check("cost_104_over_26", seconds / base, "<=", 2.0)
-    outcome.details = {"step_104_us": 1e6 * seconds, "step_26_us": 1e6 * base}
+    few, many = (_Pressing(m) for m in (load_layout(share("config", "mat.yaml")), _long_mat(4)))
+    cost, base = _pairs(many, few)
+    outcome = Outcome("bench control")
+    outcome.check("cost_104_over_26", cost / base, "<=", 2.0)
+    outcome.check("step_26_us", 1e6 * base, "<=", 200.0)
+    outcome.check("fingers_pressing", few.pressing + many.pressing, "==", 26 + 104)
+    outcome.details = {"step_104_us": 1e6 * cost, "step_26_us": 1e6 * base}
+    for rate in RATES:
+        found = beside_echo(rate, seconds)
+        name = f"{rate}_hz"
+        outcome.check(f"late_share_over_echo_{name}", found.late_share, "<=", 0.001)
+        outcome.check(f"cpu_over_echo_{name}", found.cpu, "<=", 2.0)
+        if rate == RATES[0]:
+            outcome.check(f"round_trip_over_echo_{name}", found.round_trip, "<=", 1.8)
+        outcome.details[name] = asdict(found) | {
+            "round_trip_over_echo": found.round_trip,
+            "round_trip_goal": 1.5,
+        }
+    outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _step(layout: MatLayout) -> Callable[[], object]:
-    controller = FingerController(layout)
-    controller.approach(np.arange(layout.n), 0.005, np.full(layout.n, np.nan))
-    position, force = np.zeros(layout.n), np.full(layout.n, 2.0)
-    return lambda: controller.step(position, force)
+class _Pressing:
+    """Control steps of fingers that press on springs, each following a rhythm of 1 Hz.
+
+    One turn of the closed loop is kept and then stepped through again and again, so that calls
+    cost what the controller costs.
+    """
+
+    def __init__(self, layout: MatLayout) -> None:
+        self._control = FingerController(layout)
+        self._fingers = np.arange(layout.n)
+        dt, turn = layout.cycle, round(1.0 / layout.cycle)
+        phase = np.linspace(0.0, 1.0, layout.n)
+        position, force = np.full(layout.n, layout.finger.stroke[0]), np.zeros(layout.n)
+        skin = position + 0.002
+        fold = layout.n / 26  # more fingers under each region may press more
+        self._control.bear({r: fold * s for r, s in regional_sums(75.0).items()})
+        self._control.approach(self._fingers, 0.005, np.full(layout.n, np.nan))
+        kept = []
+        for i in range(4 * turn):
+            wanted = 2.0 + 3.0 * wave(Waveform.RAISED_COSINE, 1.0 + i / turn - phase)
+            kept.append((wanted, position, force))
+            velocity = self._step(*kept[-1])
+            position = position + dt * velocity
+            force = SPRING * np.maximum(position - skin, 0.0)
+        self._next = itertools.cycle(kept[-turn:])
+
+    def __call__(self) -> None:
+        self._step(*next(self._next))
+
+    def _step(self, wanted: Array, position: Array, force: Array) -> Array:
+        self._control.follow_force(self._fingers, wanted)
+        return self._control.step(position, force)[0]
+
+    @property
+    def pressing(self) -> int:
+        """How many fingers are in contact and controlled by force."""
+        return int((self._control.contact & (self._control.mode == Mode.FORCE)).sum())
 
 
-def _long_mat(rows: int) -> MatLayout:
+def _long_mat(fold: int) -> MatLayout:
+    """A mat with each row of the normal one `fold` times."""
     normal = load_layout(share("config", "mat.yaml"))
     f = normal.finger
+    regions = [row.region for row in normal.rows for _ in range(fold)]
     return parse_layout(
         {
             "name": "long",
             "cycle": normal.cycle,
             "surface": {"x_min": -0.5, "x_max": 2.0, "width": 0.6, "thickness": 0.05},
             "rows": [
-                {"name": f"r{i:02d}", "x": 0.035 * i, "offset": 0.03, "region": "lumbar"}
-                for i in range(rows)
+                {"name": f"r{i:02d}", "x": 0.035 * i, "offset": 0.03, "region": region}
+                for i, region in enumerate(regions)
             ],
             "finger": {**vars(f), "stroke": list(f.stroke)},
             "limits": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -410,12 +411,22 @@ def bench_force(seed: int, jobs: int | None, json_file: Path | None) -> None:
 
 
 @bench.command("control")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1.0, 100.0),
+    default=60.0,
+    show_default=True,
+    help="Real time to count at 250 Hz, and again at 500 Hz.",
+)
 @json_option
-def bench_control(json_file: Path | None) -> None:
-    """One control step for 26 fingers against one for 104."""
+def bench_control(seconds: float, json_file: Path | None) -> None:
+    """The control step, and its node beside a bare echo at 250 and 500 Hz; three minutes."""
     from spinemat_bringup.bench import control
 
-    finish(control(), json_file)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the nodes, too
+    with plain_errors(), console.status("pressing beside a bare echo"):
+        outcome = control(seconds)
+    finish(outcome, json_file)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

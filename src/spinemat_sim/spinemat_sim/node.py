@@ -21,6 +21,7 @@ from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from spinemat.anatomy import TRUNK
@@ -48,6 +49,27 @@ from spinemat_sim.sensors import RANGES, Imperfections
 from spinemat_sim.urdf import expand_urdf
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
+
+
+def drive_state(
+    head: Header, cycle: int, boot: str, plant: Plant, stage: DriveStage
+) -> DriveState:
+    """Return what the drives measured last, as the message."""
+    m = plant.measure()
+    return DriveState(
+        header=head,
+        cycle=cycle,
+        boot_id=boot,
+        period=plant.layout.cycle,
+        position=doubles(m.position),
+        velocity=doubles(m.velocity),
+        force=doubles(m.force),
+        current=doubles(m.current),
+        temperature=doubles(m.temperature),
+        status=uint16s(m.status),
+        stage=int(stage.stage),
+        stage_reason=stage.reason,
+    )
 
 
 class MatSimulator(Node):
@@ -226,24 +248,8 @@ class MatSimulator(Node):
 
     def _publish(self) -> None:
         plant, head = self._plant, header(self, self._now)
-        m = plant.measure()
-        self._measured = m.position
-        self._states.publish(
-            DriveState(
-                header=head,
-                cycle=self._cycle,
-                boot_id=self._boot,
-                period=self._layout.cycle,
-                position=doubles(m.position),
-                velocity=doubles(m.velocity),
-                force=doubles(m.force),
-                current=doubles(m.current),
-                temperature=doubles(m.temperature),
-                status=uint16s(m.status),
-                stage=int(self._stage.stage),
-                stage_reason=self._stage.reason,
-            )
-        )
+        self._measured = plant.measure().position
+        self._states.publish(drive_state(head, self._cycle, self._boot, plant, self._stage))
         if self._cycle % HAND_CYCLES == 0:
             if self._virtual_hand:
                 self._hand_sequence += 1
