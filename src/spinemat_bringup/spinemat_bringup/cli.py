@@ -388,6 +388,23 @@ def bench_control(json_file: Path | None) -> None:
     finish(control(), json_file)
 
 
+@bench.command("stops")
+@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Per path.")
+@click.option("--path", "paths", multiple=True, help="Only this path; may be repeated.")
+@seed_option
+@json_option
+def bench_stops(runs: int, paths: tuple[str, ...], seed: int, json_file: Path | None) -> None:
+    """Every way to a stop, real processes, judged by the truth in drive time; 30 minutes."""
+    from spinemat.errors import choice
+    from spinemat_bringup.stops import PATHS, stops
+
+    with plain_errors():
+        for path in paths:
+            choice("path", path, PATHS)
+        outcome = stops(runs, paths, seed, console.print)
+    finish(outcome, json_file)
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:

@@ -11,7 +11,6 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
@@ -21,8 +20,9 @@ from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import subscription
+from spinemat_ros.spin import make_executor
 
-_REPEAT = 2.0  # s of wall time after which an unanswered request is made again
+_REPEAT = 1.0  # s of wall time after which an unanswered request is made again
 _STEPS = (
     ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
     ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
@@ -31,6 +31,28 @@ _STEPS = (
 
 class NoAnswer(RuntimeError):
     """Somebody did not answer in time; the message names who, for people."""
+
+
+class Sent:
+    """A goal that a server has accepted."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._answer = handle.get_result_async()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return bool(self._answer.done())
+
+    @property
+    def result(self) -> Any:
+        """Its result, once it is done."""
+        return self._answer.result().result
+
+    def cancel(self) -> None:
+        """Ask the server to cancel it."""
+        self._handle.cancel_goal_async()
 
 
 class MatClient:
@@ -51,8 +73,7 @@ class MatClient:
         self._node = Node(
             "spinemat_command_line", namespace=self._namespace, context=self._context
         )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._executor = make_executor(self._node)
         subscription(self._node, "events", self.events.append)
         subscription(self._node, "safety/state", self._on_safety)
         subscription(self._node, "session/state", self._on_session)
@@ -184,6 +205,25 @@ class MatClient:
                 raise NoAnswer(f"the mat is not ready after {timeout:.0f} s: {waiting}")
             self.spin(0.1)
 
+    def send(
+        self,
+        kind: Any,
+        name: str,
+        goal: Any,
+        feedback: Callable[[Any], None] = lambda _f: None,
+        timeout: float = 10.0,
+    ) -> Sent:
+        """Send a goal and return once it is accepted.
+
+        Raises:
+            NoAnswer: there is no such server or it does not answer.
+        """
+        client = self._kept(kind, name, lambda: ActionClient(self._node, kind, name))
+        self.wait(client.server_is_ready, timeout, f"action {name}")
+        accepted = client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback))
+        self.wait(accepted.done, timeout, f"action {name}")
+        return Sent(accepted.result())
+
     def act(
         self,
         kind: Any,
@@ -194,19 +234,14 @@ class MatClient:
         timeout: float = 10.0,
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `wanted` is false."""
-        client = self._kept(kind, name, lambda: ActionClient(self._node, kind, name))
-        self.wait(client.server_is_ready, timeout, f"action {name}")
-        accepted = client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback))
-        self.wait(accepted.done, timeout, f"action {name}")
-        handle = accepted.result()
-        future = handle.get_result_async()
+        sent = self.send(kind, name, goal, feedback, timeout)
         cancelling = False
-        while not future.done():
+        while not sent.done:
             if not cancelling and not wanted():
-                handle.cancel_goal_async()
+                sent.cancel()
                 cancelling = True
             self.spin(0.1)
-        return future.result().result
+        return sent.result
 
     def run_session(
         self,

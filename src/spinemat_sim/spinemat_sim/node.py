@@ -5,6 +5,9 @@ cycle of latency, as real drives have), and waits for the answers to that state,
 graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
 come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be
 observed. In real-time mode it paces itself and counts late answers.
+
+Services provoke faults: `~/hold_hand_control` (false: the virtual person lets go) and
+`~/lose_drive_state` (true: the stage steps on, but its states reach nobody).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from spinemat.anatomy import TRUNK
@@ -40,7 +44,7 @@ from spinemat_ros.spin import Stopper, run
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
-from spinemat_sim.sensors import RANGES, Imperfections
+from spinemat_sim.sensors import RANGES, Imperfections, Measurement
 from spinemat_sim.urdf import expand_urdf
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
@@ -93,6 +97,7 @@ class MatSimulator(Node):
         self._late = 0
         self._hand_held = True
         self._hand_sequence = 0
+        self._state_lost = False
         self._refused = ""
         self._states = publisher(self, "drive/state")
         self._truths = publisher(self, "truth/state")
@@ -103,6 +108,7 @@ class MatSimulator(Node):
         self._maps = publisher(self, "truth/stiffness")
         subscription(self, "drive/command", self._on_command)
         subscription(self, "drive/permit", self._on_permit)
+        self.create_service(SetBool, "~/lose_drive_state", self._on_lose)
         if self._virtual_hand:
             self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
         else:
@@ -148,6 +154,12 @@ class MatSimulator(Node):
         self._hand_held = request.data
         response.success = True
         response.message = f"the virtual person {'holds' if request.data else 'let go of'} it"
+        return response
+
+    def _on_lose(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._state_lost = request.data
+        response.success = True
+        response.message = f"drive states {'are lost' if request.data else 'are sent'}"
         return response
 
     def turn(self, executor: EventsExecutor, stopper: Stopper) -> None:
@@ -204,6 +216,19 @@ class MatSimulator(Node):
         plant, head = self._plant, header(self, self._now)
         m = plant.measure()
         self._measured = m.position
+        if not self._state_lost:
+            self._tell_state(m, head)
+        if self._cycle % HAND_CYCLES == 0:
+            if self._virtual_hand:
+                self._hand_sequence += 1
+                self._hands.publish(
+                    HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
+                )
+            self._clocks.publish(Clock(clock=head.stamp))
+        if self._cycle % 250 == 0:
+            self._tell_load()
+
+    def _tell_state(self, m: Measurement, head: Header) -> None:
         self._states.publish(
             DriveState(
                 header=head,
@@ -220,15 +245,6 @@ class MatSimulator(Node):
                 stage_reason=self._stage.reason,
             )
         )
-        if self._cycle % HAND_CYCLES == 0:
-            if self._virtual_hand:
-                self._hand_sequence += 1
-                self._hands.publish(
-                    HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
-                )
-            self._clocks.publish(Clock(clock=head.stamp))
-        if self._cycle % 250 == 0:
-            self._tell_load()
 
     def _advance(self, order: MotorOrder) -> None:
         self._plant.step(order.velocity, order.low, order.high)
@@ -245,6 +261,7 @@ class MatSimulator(Node):
                 breath=float(truth.breath),
                 hand_held=self._hand_held,
                 late_cycles=self._late,
+                stage=int(self._stage.stage),
             )
         )
 
