@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -24,6 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 from graphs import LAYOUT, PAIR, RELEASED, Mat, running, session_goal
 from mats import MAT, XACRO
 from spinemat_bringup.client import MatClient, NoAnswer
+from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import Press, RunSession
 from spinemat_interfaces.msg import SafetyState, SessionState
 from spinemat_ros.codec import doubles, uint16s
@@ -256,27 +259,21 @@ def test_a_session_pauses_unloaded_and_goes_on(mat: Mat) -> None:
     mat.retracted()
 
 
-def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() -> None:
-    asked: list[str] = []
+class Lost(Exception):
+    """Raised by a service: the request is taken, and nothing is sent back."""
+
+
+@contextmanager
+def deaf(services: dict[str, tuple[Any, Callable[[Any, Any], Any]]]) -> Iterator[MatClient]:
+    """A client, and a server of its namespace that turns while the client waits."""
     with MatClient("/deaf") as c:
         context = Context()
         rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = Node("server", namespace="/deaf", context=context)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-
-        class Lost(Exception):
-            pass
-
-        def answer(name: str, request: Any, response: Any) -> Any:
-            asked.append(name)
-            if asked.count(name) == 1:
-                raise Lost  # the request is taken, and nothing is sent back
-            response.success, response.message = True, "done"
-            return response
-
-        for name in ("stop", "resume"):
-            node.create_service(Trigger, name, partial(answer, name))
+        for name, (kind, answer) in services.items():
+            node.create_service(kind, name, answer)
 
         def serve() -> None:
             with suppress(Lost):
@@ -284,11 +281,47 @@ def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() 
 
         c.check = serve
         try:
-            assert c.trigger("stop") == (True, "done")
-            with pytest.raises(NoAnswer, match="resume"):
-                c.trigger("resume")
+            yield c
         finally:
             executor.shutdown()
             node.destroy_node()
             context.try_shutdown()
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() -> None:
+    asked: list[str] = []
+
+    def answer(name: str, request: Any, response: Any) -> Any:
+        asked.append(name)
+        if asked.count(name) == 1:
+            raise Lost
+        response.success, response.message = True, "done"
+        return response
+
+    with deaf({name: (Trigger, partial(answer, name)) for name in ("stop", "resume")}) as c:
+        assert c.trigger("stop") == (True, "done")
+        with pytest.raises(NoAnswer, match="resume"):
+            c.trigger("resume")
     assert asked == ["stop", "stop", "resume"]
+
+
+def test_a_managed_node_whose_answer_was_lost_is_not_asked_for_the_same_transition_again() -> None:
+    state = [State.PRIMARY_STATE_UNCONFIGURED]
+    asked: list[int] = []
+
+    def change(request: ChangeState.Request, response: ChangeState.Response) -> Any:
+        asked.append(request.transition.id)
+        state[0] += 1  # unconfigured, inactive, active
+        if len(asked) == 1:
+            raise Lost
+        response.success = True
+        return response
+
+    def tell(_request: Any, response: GetState.Response) -> Any:
+        response.current_state.id = state[0]
+        return response
+
+    services = {"n/change_state": (ChangeState, change), "n/get_state": (GetState, tell)}
+    with deaf(services) as c:
+        c.bring_up([NodeSpec("n", "", "", lifecycle=True)])
+    assert asked == [Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE]

@@ -23,9 +23,14 @@ from spinemat_ros.node import subscription
 from spinemat_ros.spin import make_executor
 
 _REPEAT = 1.0  # s of wall time after which an unanswered request is made again
+_NEW, _IDLE, _ACTIVE = (
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_ACTIVE,
+)
 _STEPS = (
-    ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
-    ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+    ("configure", Transition.TRANSITION_CONFIGURE, _NEW, _IDLE),
+    ("activate", Transition.TRANSITION_ACTIVATE, _IDLE, _ACTIVE),
 )
 
 
@@ -148,14 +153,25 @@ class MatClient:
         self.wait(answered, timeout, what)
         return next(future.result() for future in asked if future.done())
 
-    def _transit(self, name: str, transition: int, goal: int, timeout: float) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        if self.call(ChangeState, f"{name}/change_state", request, timeout, repeat=True).success:
-            return True
-        # a repeated request is refused when the first was done but its answer was lost
-        ask = GetState.Request()
-        answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
-        return bool(answer.current_state.id == goal)
+    def _transit(self, name: str, transition: int, start: int, goal: int, timeout: float) -> bool:
+        """Bring a managed node from one state to the next.
+
+        rclpy ends a node that is asked for a transition which its state does not have. So the
+        request is made again only when the node itself says that it is still where it was.
+        """
+        end = time.monotonic() + timeout
+        change, ask = ChangeState.Request(transition=Transition(id=transition)), GetState.Request()
+        while True:
+            answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
+            if answer.current_state.id != start:
+                return bool(answer.current_state.id == goal)
+            try:
+                return bool(
+                    self.call(ChangeState, f"{name}/change_state", change, _REPEAT).success
+                )
+            except NoAnswer:
+                if time.monotonic() > end:
+                    raise
 
     def trigger(self, name: str) -> tuple[bool, str]:
         """Call one of the plain services: stop, pause, resume."""
@@ -182,8 +198,8 @@ class MatClient:
         for spec in nodes:
             if not spec.lifecycle:
                 continue
-            for step, transition, goal in _STEPS:
-                if not self._transit(spec.name, transition, goal, timeout):
+            for step, transition, start, goal in _STEPS:
+                if not self._transit(spec.name, transition, start, goal, timeout):
                     raise NoAnswer(f"{spec.name} could not {step}; its log says why")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
