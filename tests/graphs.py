@@ -18,6 +18,7 @@ from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import Press, RunSession
 from spinemat_interfaces.msg import PlantTruth, SafetyState
 from spinemat_ros.codec import doubles, uint16s
+from spinemat_ros.topics import EVERY
 
 LAYOUT = load_layout(MAT)
 PAIR = [10, 11]  # r06_left, r06_right
@@ -60,7 +61,7 @@ class Mat:
         self.processes = processes
         self.truth: list[PlantTruth] = []
         self._down = 0
-        client.listen("truth/state", self._on_truth)
+        client.listen("truth/state", self._on_truth, EVERY)
         client.wait(lambda: bool(self.truth), 30.0, "truth")
 
     def _on_truth(self, msg: PlantTruth) -> None:

@@ -345,7 +345,7 @@ def scan(
 
 @main.group()
 def bench() -> None:
-    """Measure speed, as ratios against a baseline of the same run."""
+    """Measure speed (as ratios against a baseline of the same run), forces and stops."""
 
 
 @bench.command("plant")

@@ -12,6 +12,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
@@ -98,9 +99,11 @@ class MatClient:
     def _on_session(self, msg: SessionState) -> None:
         self.session = msg
 
-    def listen(self, topic: str, callback: Callable[[Any], None]) -> None:
+    def listen(
+        self, topic: str, callback: Callable[[Any], None], qos: QoSProfile | None = None
+    ) -> None:
         """Call `callback` with every message of a topic of the mat."""
-        subscription(self._node, topic, callback)
+        subscription(self._node, topic, callback, qos)
 
     def spin(self, seconds: float) -> None:
         """Handle what comes in for up to `seconds`."""

@@ -28,6 +28,7 @@ from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import Press
 from spinemat_interfaces.msg import PlantTruth, SafetyState
 from spinemat_ros.codec import doubles, uint16s
+from spinemat_ros.topics import EVERY
 from spinemat_sim.control_trials import PRELOAD, strongest
 from spinemat_sim.population import find_patient
 
@@ -89,7 +90,7 @@ class Bench:
         self._mass = mass
         self._truth: list[PlantTruth] = []
         self._down = 0  # cycles for which all fingers have been down
-        client.listen("truth/state", self._on_truth)
+        client.listen("truth/state", self._on_truth, EVERY)
         rows = [row.name for row in self.layout.rows]
         first = [2 * rows.index(name) for name in ROWS]
         self._fingers = np.array([i + side for i in first for side in (0, 1)])
