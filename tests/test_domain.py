@@ -154,6 +154,13 @@ def test_the_drive_refuses_bad_commands(
     assert "entries" in (stage.command(10, np.zeros(n - 1), np.zeros(n)) or "")
 
 
+def test_the_drive_refuses_a_permit_of_unknown_category() -> None:
+    stage, cycle = running_stage()
+    stage.step(cycle + 1, np.zeros(LAYOUT.n))
+    assert "category 7" in (stage.permit(cycle + 1, True, 7, "a") or "")
+    assert stage.answered[1] == cycle, "it counts as none"
+
+
 # ---- the supervisor ------------------------------------------------------------------------
 
 
@@ -228,6 +235,22 @@ def test_a_silent_hand_control_stops() -> None:
     for later in range(cycle + 1, cycle + 40):
         s.on_state(sample(later), 0.0)
     assert (s.state, s.cause) == (State.STOPPED, "hand control")
+
+
+def test_what_was_heard_before_the_drive_counted_anew_is_stale() -> None:
+    s = Supervisor(LAYOUT, required=("finger_actuation",))
+    for cycle in range(1000, 1100):
+        s.hand(True, cycle)
+        s.heartbeat("finger_actuation", cycle, 0.0, True, "")
+        s.on_state(sample(cycle), 0.0)
+    assert s.state is State.READY
+    s.on_state(sample(1, boot_id="b"), 5.0)
+    for cycle in range(2, 20):
+        s.on_state(sample(cycle, boot_id="b"), 5.0)
+    done, message = s.reset("test", "the drive is back")
+    assert not done
+    assert "hand control: silent" in message
+    assert "finger_actuation silent" in message
 
 
 def test_an_earlier_stop_outlives_a_restart() -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -24,91 +23,14 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from spinemat.layout import load_layout
+from graphs import LAYOUT, PAIR, RELEASED, Mat, running, session_goal
+from mats import MAT, XACRO
 from spinemat_bringup.client import MatClient, NoAnswer
-from spinemat_bringup.graph import NAMESPACE, GraphOptions, describe
-from spinemat_bringup.processes import Processes
-from spinemat_interfaces.action import Press, Retract, RunSession
-from spinemat_interfaces.msg import PlantTruth, SafetyState, SessionState
+from spinemat_bringup.graph import NodeSpec
+from spinemat_interfaces.action import Press, RunSession
+from spinemat_interfaces.msg import SafetyState, SessionState
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_sim.urdf import expand_urdf
-
-ROOT = Path(__file__).parents[1]
-MAT = ROOT / "config/mat.yaml"
-LAYOUT = load_layout(MAT)
-PAIR = [10, 11]  # r06_left, r06_right
-RELEASED = 1.0  # N
-
-
-class Mat:
-    """A running graph, a client of it, and the truth so far."""
-
-    def __init__(self, client: MatClient, processes: Processes) -> None:
-        self.client = client
-        self.processes = processes
-        self.truth: list[PlantTruth] = []
-        client.listen("truth/state", self.truth.append)
-        client.wait(lambda: bool(self.truth), 30.0, "truth")
-
-    @property
-    def force(self) -> np.ndarray:
-        """True tissue force on every finger now, N."""
-        return np.array(self.truth[-1].force)
-
-    @property
-    def height(self) -> np.ndarray:
-        """True height of every finger now, m."""
-        return np.array(self.truth[-1].position)
-
-    def press(
-        self,
-        wanted: Callable[[], bool] = lambda: True,
-        feedback: Callable[[Any], None] = lambda _f: None,
-        **fields: Any,
-    ) -> Press.Result:
-        """Press a pair in the thorax; `fields` replace those of the goal."""
-        values: dict[str, Any] = {
-            "waveform": Press.Goal.RAISED_COSINE,
-            "fingers": uint16s(PAIR),
-            "preload": doubles([2.0, 2.0]),
-            "amplitude": doubles([8.0, 8.0]),
-            "rate": 0.5,
-            "duration": 60.0,
-            "approach_speed": 0.005,
-        }
-        goal = Press.Goal(**(values | fields))
-        return self.client.act(Press, "fingers/press", goal, feedback, wanted)
-
-    def safe(self) -> None:
-        """Come back to READY with all fingers down, whatever the test before did."""
-        c = self.client
-        c.wait(lambda: c.safety is not None, 30.0, "safety")
-        if c.safety.state == SafetyState.STOPPED:
-            c.wait(lambda: bool((self.height < -0.008).all()), 30.0, "retraction")
-            done, message = c.reset("test", "between two tests")
-            assert done, message
-        c.wait_ready()
-
-
-@contextmanager
-def running(tmp_path: Path, namespace: str = NAMESPACE) -> Iterator[Mat]:
-    nodes = [
-        replace(spec, parameters=spec.parameters | {"stiffness_truth": False})
-        if spec.name == "mat_simulator"
-        else spec
-        for spec in describe(
-            GraphOptions(MAT, sessions_dir=tmp_path / "sessions", state_dir=tmp_path)
-        )
-    ]
-    with Processes(nodes, namespace, tmp_path / "log") as processes, MatClient(namespace) as c:
-        try:
-            c.bring_up(nodes)
-            c.wait_ready()
-        except NoAnswer:
-            for name in processes.pids:  # pytest shows this with the failure
-                print(name, "ended:", processes.dead().get(name), processes.last_words(name))
-            raise
-        yield Mat(c, processes)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +43,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
 def mat(shared: Mat) -> Mat:
     shared.safe()
     return shared
-
-
-def loaded(mat: Mat, force: float = 5.0) -> Callable[[], bool]:
-    """Goes false as soon as the pair truly carries `force`."""
-    return lambda: not bool((mat.force[PAIR] > force).all())
 
 
 def test_a_press_reaches_its_forces_and_lets_go(mat: Mat) -> None:
@@ -144,7 +61,7 @@ def test_a_press_reaches_its_forces_and_lets_go(mat: Mat) -> None:
     assert peaks[PAIR] == pytest.approx([10.0, 10.0], abs=1.0)
     others = np.delete(peaks, PAIR)
     assert others.max() < 0.1
-    mat.client.wait(lambda: bool((mat.height < -0.008).all()), 20.0, "retraction")
+    mat.retracted()
 
 
 @pytest.mark.parametrize(
@@ -169,15 +86,14 @@ def test_a_press_reaches_its_forces_and_lets_go(mat: Mat) -> None:
 def test_a_bad_press_is_refused_with_the_field_and_nothing_moves(
     mat: Mat, fields: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    mat.client.wait(lambda: bool((mat.height < -0.008).all()), 20.0, "retraction")
+    mat.retracted()
     start = len(mat.truth)
     result = mat.press(**fields)
     assert not result.success
     for word in words:
         assert word in result.message
     assert "\n" not in result.message
-    cycle = mat.truth[-1].cycle
-    mat.client.wait(lambda: mat.truth[-1].cycle > cycle + 50, 20.0, "cycles")
+    mat.cycles(50)
     assert np.max([m.position for m in mat.truth[start:]]) < -0.008
 
 
@@ -185,7 +101,7 @@ def test_joint_states_name_the_joints_of_the_description(mat: Mat) -> None:
     states: list[JointState] = []
     mat.client.listen("joint_states", states.append)
     mat.client.wait(lambda: bool(states), 20.0, "joint_states")
-    urdf = ElementTree.fromstring(expand_urdf(ROOT / "urdf/mat.urdf.xacro", MAT))
+    urdf = ElementTree.fromstring(expand_urdf(XACRO, MAT))
     joints = [j.get("name") for j in urdf.iter("joint") if j.get("type") == "prismatic"]
     assert list(states[0].name) == joints
     assert len(states[0].position) == len(joints) == LAYOUT.n
@@ -206,33 +122,18 @@ def test_diagnostics_tell_of_every_finger(mat: Mat) -> None:
 
 
 def test_cancel_releases_smoothly(mat: Mat) -> None:
-    result = mat.press(wanted=loaded(mat))
+    result = mat.press(wanted=lambda: not mat.loaded())
     assert not result.success
     assert "cancel" in result.message
     assert mat.client.safety.state != SafetyState.STOPPED
     mat.client.wait(lambda: bool((mat.force < RELEASED).all()), 20.0, "release")
 
 
-def test_fingers_that_press_are_refused_to_a_second_goal(mat: Mat) -> None:
-    second: list[Press.Result] = []
-
-    def feedback(f: Any) -> None:
-        if not second and f.progress > 0.0:
-            second.append(Press.Result())
-
-    result = mat.press(wanted=lambda: not second, feedback=feedback)
-    assert "cancel" in result.message
-    retracted = mat.client.act(
-        Retract, "fingers/retract", Retract.Goal(), lambda f: None, lambda: True
-    )
-    assert retracted.success
-
-
 def test_stop_releases_latches_and_needs_a_reset(mat: Mat) -> None:
     asked = []
 
     def wanted() -> bool:
-        if not asked and not loaded(mat)():
+        if not asked and mat.loaded():
             asked.append(len(mat.truth))
             assert mat.client.trigger("stop")[0]
         return True
@@ -241,7 +142,7 @@ def test_stop_releases_latches_and_needs_a_reset(mat: Mat) -> None:
     assert not result.success
     c = mat.client
     c.wait(lambda: c.safety.state == SafetyState.STOPPED, 20.0, "STOPPED")
-    c.wait(lambda: bool((mat.height < -0.008).all()), 20.0, "retraction")
+    mat.retracted()
     assert c.safety.cause == "stop requested"
     refused = mat.press(duration=2.0)
     assert not refused.success
@@ -249,8 +150,7 @@ def test_stop_releases_latches_and_needs_a_reset(mat: Mat) -> None:
     assert c.reset("", "no name")[0] is False
     assert c.reset("test", "all fingers are down")[0]
     c.wait_ready()
-    cycle = mat.truth[-1].cycle
-    c.wait(lambda: mat.truth[-1].cycle > cycle + 100, 20.0, "cycles")
+    mat.cycles(100)
     assert mat.height.max() < -0.008, "nothing may resume by itself"
 
 
@@ -261,7 +161,7 @@ def test_letting_go_of_the_hand_control_stops(mat: Mat) -> None:
         mat.client.call(SetBool, "mat_simulator/hold_hand_control", SetBool.Request(data=held))
 
     def wanted() -> bool:
-        if not let_go and not loaded(mat)():
+        if not let_go and mat.loaded():
             let_go.append(mat.truth[-1].cycle)
             hold(False)
         return True
@@ -271,25 +171,12 @@ def test_letting_go_of_the_hand_control_stops(mat: Mat) -> None:
     c.wait(lambda: c.safety.state == SafetyState.STOPPED, 20.0, "STOPPED")
     c.wait(lambda: bool((mat.force < RELEASED).all()), 20.0, "release")
     assert c.safety.cause in ("hand control", "drive watchdog")
-    c.wait(lambda: bool((mat.height < -0.008).all()), 20.0, "retraction")
+    mat.retracted()
     refused, message = c.reset("test", "still released")
     assert not refused
     assert "hand control" in message
     hold(True)
-    held = mat.truth[-1].cycle
-    c.wait(lambda: mat.truth[-1].cycle > held + 50, 20.0, "cycles")
-
-
-def _session(**fields: Any) -> RunSession.Goal:
-    values: dict[str, Any] = {
-        "person_id": "p1",
-        "sex": "male",
-        "age": 41.0,
-        "stature": 1.756,
-        "mass": 81.9,
-        "programme": "demo",
-    }
-    return RunSession.Goal(**(values | fields))
+    mat.cycles(50)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +192,7 @@ def test_a_bad_session_is_refused_with_the_field(
     mat: Mat, fields: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     c = mat.client
-    result = c.run_session(_session(**fields), lambda s: None, lambda: True)
+    result = c.run_session(session_goal(**fields), lambda s: None, lambda: True)
     assert not result.success
     for word in words:
         assert word in result.message
@@ -320,13 +207,15 @@ def test_a_second_session_is_refused_and_cancel_ends_the_first(mat: Mat) -> None
         scanning = c.session is not None and c.session.phase == SessionState.SCAN
         if scanning and not busy:
             busy.append(True)
-            answers.append(c.run_session(_session(person_id="p2"), lambda s: None, lambda: True))
+            answers.append(
+                c.run_session(session_goal(person_id="p2"), lambda s: None, lambda: True)
+            )
         return not answers
 
-    first = c.run_session(_session(), lambda s: None, wanted)
+    first = c.run_session(session_goal(), lambda s: None, wanted)
     assert "one session at a time" in answers[0].message
     assert first.message == "cancelled"
-    c.wait(lambda: bool((mat.height < -0.008).all()), 30.0, "retraction")
+    mat.retracted()
     c.wait_recorded(first.folder)
     assert (Path(first.folder) / "session.json").is_file()
     assert list((Path(first.folder) / "bag").glob("*.mcap"))
@@ -362,66 +251,29 @@ def test_a_session_pauses_unloaded_and_goes_on(mat: Mat) -> None:
             steps.append("resumed")
         return steps[-1:] != ["resumed"]
 
-    result = c.run_session(_session(), feedback, wanted)
+    result = c.run_session(session_goal(), feedback, wanted)
     assert result.message == "cancelled"
     assert steps == ["adjust", "pause", "resumed"]
     # 0.5 s of drive time, and the way of the cancel while time runs on
     assert unloaded[0] < 1.0
-    c.wait(lambda: bool((mat.height < -0.008).all()), 30.0, "retraction")
+    mat.retracted()
 
 
-def test_killing_the_controller_in_a_press_releases_every_finger(tmp_path: Path) -> None:
-    with running(tmp_path, "/doomed") as mat:
-        killed: list[int] = []
-
-        class Killed(Exception):
-            pass
-
-        def wanted() -> bool:
-            if not loaded(mat)():
-                os.kill(mat.processes.pids["finger_actuation"], signal.SIGKILL)
-                killed.extend([mat.truth[-1].cycle, mat.truth[-1].late_cycles])
-                raise Killed
-            return True
-
-        with pytest.raises(Killed):
-            mat.press(wanted=wanted)
-        c = mat.client
-        c.wait(lambda: bool((mat.force < RELEASED).all()), 30.0, "release")
-        late = killed[1]
-        silent = next(m.cycle for m in mat.truth if m.late_cycles > late)
-        free = next(m.cycle for m in mat.truth if m.cycle > silent and max(m.force) < RELEASED)
-        # the drive's own watchdog is 25 cycles; then the springs pull the tips back
-        assert (free - silent) * LAYOUT.cycle < 0.4
-        c.wait(lambda: bool((mat.height < -0.008).all()), 30.0, "retraction")
-        c.wait(lambda: c.safety.state == SafetyState.STOPPED, 30.0, "STOPPED")
-        assert "drive watchdog" in c.safety.cause or "heartbeat" in c.safety.cause
-        end = mat.truth[-1].cycle
-        c.wait(lambda: mat.truth[-1].cycle > end + 100, 30.0, "cycles")
-        assert mat.force.max() < RELEASED
+class Lost(Exception):
+    """Raised by a service: the request is taken, and nothing is sent back."""
 
 
-def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() -> None:
-    asked: list[str] = []
+@contextmanager
+def deaf(services: dict[str, tuple[Any, Callable[[Any, Any], Any]]]) -> Iterator[MatClient]:
+    """A client, and a server of its namespace that turns while the client waits."""
     with MatClient("/deaf") as c:
         context = Context()
         rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = Node("server", namespace="/deaf", context=context)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-
-        class Lost(Exception):
-            pass
-
-        def answer(name: str, request: Any, response: Any) -> Any:
-            asked.append(name)
-            if asked.count(name) == 1:
-                raise Lost  # the request is taken, and nothing is sent back
-            response.success, response.message = True, "done"
-            return response
-
-        for name in ("stop", "resume"):
-            node.create_service(Trigger, name, partial(answer, name))
+        for name, (kind, answer) in services.items():
+            node.create_service(kind, name, answer)
 
         def serve() -> None:
             with suppress(Lost):
@@ -429,11 +281,47 @@ def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() 
 
         c.check = serve
         try:
-            assert c.trigger("stop") == (True, "done")
-            with pytest.raises(NoAnswer, match="resume"):
-                c.trigger("resume")
+            yield c
         finally:
             executor.shutdown()
             node.destroy_node()
             context.try_shutdown()
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_unless_that_could_do_harm() -> None:
+    asked: list[str] = []
+
+    def answer(name: str, request: Any, response: Any) -> Any:
+        asked.append(name)
+        if asked.count(name) == 1:
+            raise Lost
+        response.success, response.message = True, "done"
+        return response
+
+    with deaf({name: (Trigger, partial(answer, name)) for name in ("stop", "resume")}) as c:
+        assert c.trigger("stop") == (True, "done")
+        with pytest.raises(NoAnswer, match="resume"):
+            c.trigger("resume")
     assert asked == ["stop", "stop", "resume"]
+
+
+def test_a_managed_node_whose_answer_was_lost_is_not_asked_for_the_same_transition_again() -> None:
+    state = [State.PRIMARY_STATE_UNCONFIGURED]
+    asked: list[int] = []
+
+    def change(request: ChangeState.Request, response: ChangeState.Response) -> Any:
+        asked.append(request.transition.id)
+        state[0] += 1  # unconfigured, inactive, active
+        if len(asked) == 1:
+            raise Lost
+        response.success = True
+        return response
+
+    def tell(_request: Any, response: GetState.Response) -> Any:
+        response.current_state.id = state[0]
+        return response
+
+    services = {"n/change_state": (ChangeState, change), "n/get_state": (GetState, tell)}
+    with deaf(services) as c:
+        c.bring_up([NodeSpec("n", "", "", lifecycle=True)])
+    assert asked == [Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE]

@@ -99,6 +99,8 @@ class DriveStage:
         """Take a permit; return why it is refused, or None. `cycle` is the one it answers."""
         if not self._permit_cycle < cycle <= self._cycle:
             return f"permit: cycle {cycle} is repeated, out of order or in the future"
+        if category not in list(Category):
+            return f"permit: category {category}; allowed: {[int(c) for c in Category]}"
         if self._boot_id and boot_id != self._boot_id and self.stage is not Stage.RELEASED:
             self._boot_changed = True
         self._boot_id = boot_id

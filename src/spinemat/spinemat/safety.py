@@ -386,13 +386,12 @@ class Supervisor:
         return Decision(self.state, self._granted, self.category, self.state is not before)
 
     def _view(self, sample: Sample, steady: float) -> View:
-        period = self.layout.cycle
         held, heard = self._hand if self._hand else (False, None)
         ages = {}
         for node in self.required:
             beat = self._beats.get(node)
             ages[node] = (
-                min((sample.cycle - beat[0]) * period, steady - beat[1]) if beat else float("inf")
+                min(self._age(beat[0], sample), steady - beat[1]) if beat else float("inf")
             )
         return View(
             layout=self.layout,
@@ -400,12 +399,18 @@ class Supervisor:
             now=sample,
             before=self._before,
             hand_held=held,
-            hand_age=float("inf") if heard is None else (sample.cycle - heard) * period,
+            hand_age=self._age(heard, sample),
             heartbeat_age=ages,
             unhealthy=self._unhealthy,
             granted=self._granted,
             was_running=self._ran,
         )
+
+    def _age(self, heard: int | None, sample: Sample) -> float:
+        """Drive time since something was heard, s; what is from another count is stale."""
+        if heard is None or heard > sample.cycle:
+            return float("inf")
+        return (sample.cycle - heard) * self.layout.cycle
 
     def _is_moving(self, sample: Sample) -> bool:
         if sample.position.shape != (self.layout.n,) or sample.force.shape != (self.layout.n,):

@@ -55,7 +55,7 @@ RETRACT_TIME = 4.0  # s
 BREATH_AGE = 10.0  # s, a breath felt longer ago says nothing of the phase now (engineering choice)
 
 
-@dataclass
+@dataclass(eq=False)  # arrays in it cannot be compared; one is only ever itself
 class _Press:
     """A press and the client that waits for it."""
 
@@ -65,7 +65,7 @@ class _Press:
     message: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Retract:
     """A retraction and the client that waits for it."""
 

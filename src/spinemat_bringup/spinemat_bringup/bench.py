@@ -14,7 +14,7 @@ import numpy as np
 from spinemat.anatomy import regional_sums
 from spinemat.control import Array, FingerController, Mode
 from spinemat.layout import MatLayout, load_layout, parse_layout
-from spinemat.press import Waveform, wave
+from spinemat.press_goal import Waveform, wave
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_bringup.bench_control import beside_echo
 from spinemat_bringup.graph import share

@@ -376,7 +376,7 @@ def calibrate(keep: bool, namespace: str) -> None:
 
 @main.group()
 def bench() -> None:
-    """Measure speed, as ratios against a baseline of the same run."""
+    """Measure speed (as ratios against a baseline of the same run), forces and stops."""
 
 
 @bench.command("plant")
@@ -426,6 +426,23 @@ def bench_control(seconds: float, json_file: Path | None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the nodes, too
     with plain_errors(), console.status("pressing beside a bare echo"):
         outcome = control(seconds)
+    finish(outcome, json_file)
+
+
+@bench.command("stops")
+@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Per path.")
+@click.option("--path", "paths", multiple=True, help="Only this path; may be repeated.")
+@seed_option
+@json_option
+def bench_stops(runs: int, paths: tuple[str, ...], seed: int, json_file: Path | None) -> None:
+    """Every way to a stop, real processes, judged by the truth in drive time; 30 minutes."""
+    from spinemat.errors import choice
+    from spinemat_bringup.stops import PATHS, stops
+
+    with plain_errors():
+        for path in paths:
+            choice("path", path, PATHS)
+        outcome = stops(runs, paths, seed, console.print)
     finish(outcome, json_file)
 
 

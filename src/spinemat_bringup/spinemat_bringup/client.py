@@ -11,8 +11,8 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
@@ -21,16 +21,44 @@ from spinemat_interfaces.action import Calibrate, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import subscription
+from spinemat_ros.spin import make_executor
 
-_REPEAT = 2.0  # s of wall time after which an unanswered request is made again
+_REPEAT = 1.0  # s of wall time after which an unanswered request is made again
+_NEW, _IDLE, _ACTIVE = (
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_ACTIVE,
+)
 _STEPS = (
-    ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
-    ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+    ("configure", Transition.TRANSITION_CONFIGURE, _NEW, _IDLE),
+    ("activate", Transition.TRANSITION_ACTIVATE, _IDLE, _ACTIVE),
 )
 
 
 class NoAnswer(RuntimeError):
     """Somebody did not answer in time; the message names who, for people."""
+
+
+class Sent:
+    """A goal that a server has accepted."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._answer = handle.get_result_async()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return bool(self._answer.done())
+
+    @property
+    def result(self) -> Any:
+        """Its result, once it is done."""
+        return self._answer.result().result
+
+    def cancel(self) -> None:
+        """Ask the server to cancel it."""
+        self._handle.cancel_goal_async()
 
 
 class MatClient:
@@ -51,8 +79,7 @@ class MatClient:
         self._node = Node(
             "spinemat_command_line", namespace=self._namespace, context=self._context
         )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._executor = make_executor(self._node)
         subscription(self._node, "events", self.events.append)
         subscription(self._node, "safety/state", self._on_safety)
         subscription(self._node, "session/state", self._on_session)
@@ -72,9 +99,11 @@ class MatClient:
     def _on_session(self, msg: SessionState) -> None:
         self.session = msg
 
-    def listen(self, topic: str, callback: Callable[[Any], None]) -> None:
+    def listen(
+        self, topic: str, callback: Callable[[Any], None], qos: QoSProfile | None = None
+    ) -> None:
         """Call `callback` with every message of a topic of the mat."""
-        subscription(self._node, topic, callback)
+        subscription(self._node, topic, callback, qos)
 
     def spin(self, seconds: float) -> None:
         """Handle what comes in for up to `seconds`."""
@@ -127,14 +156,25 @@ class MatClient:
         self.wait(answered, timeout, what)
         return next(future.result() for future in asked if future.done())
 
-    def _transit(self, name: str, transition: int, goal: int, timeout: float) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        if self.call(ChangeState, f"{name}/change_state", request, timeout, repeat=True).success:
-            return True
-        # a repeated request is refused when the first was done but its answer was lost
-        ask = GetState.Request()
-        answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
-        return bool(answer.current_state.id == goal)
+    def _transit(self, name: str, transition: int, start: int, goal: int, timeout: float) -> bool:
+        """Bring a managed node from one state to the next.
+
+        rclpy ends a node that is asked for a transition which its state does not have. So the
+        request is made again only when the node itself says that it is still where it was.
+        """
+        end = time.monotonic() + timeout
+        change, ask = ChangeState.Request(transition=Transition(id=transition)), GetState.Request()
+        while True:
+            answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
+            if answer.current_state.id != start:
+                return bool(answer.current_state.id == goal)
+            try:
+                return bool(
+                    self.call(ChangeState, f"{name}/change_state", change, _REPEAT).success
+                )
+            except NoAnswer:
+                if time.monotonic() > end:
+                    raise
 
     def trigger(self, name: str) -> tuple[bool, str]:
         """Call one of the plain services: stop, pause, resume."""
@@ -161,8 +201,8 @@ class MatClient:
         for spec in nodes:
             if not spec.lifecycle:
                 continue
-            for step, transition, goal in _STEPS:
-                if not self._transit(spec.name, transition, goal, timeout):
+            for step, transition, start, goal in _STEPS:
+                if not self._transit(spec.name, transition, start, goal, timeout):
                     raise NoAnswer(f"{spec.name} could not {step}; its log says why")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -184,6 +224,25 @@ class MatClient:
                 raise NoAnswer(f"the mat is not ready after {timeout:.0f} s: {waiting}")
             self.spin(0.1)
 
+    def send(
+        self,
+        kind: Any,
+        name: str,
+        goal: Any,
+        feedback: Callable[[Any], None] = lambda _f: None,
+        timeout: float = 10.0,
+    ) -> Sent:
+        """Send a goal and return once it is accepted.
+
+        Raises:
+            NoAnswer: there is no such server or it does not answer.
+        """
+        client = self._kept(kind, name, lambda: ActionClient(self._node, kind, name))
+        self.wait(client.server_is_ready, timeout, f"action {name}")
+        accepted = client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback))
+        self.wait(accepted.done, timeout, f"action {name}")
+        return Sent(accepted.result())
+
     def act(
         self,
         kind: Any,
@@ -194,19 +253,14 @@ class MatClient:
         timeout: float = 10.0,
     ) -> Any:
         """Send a goal and return its result; it is cancelled once `wanted` is false."""
-        client = self._kept(kind, name, lambda: ActionClient(self._node, kind, name))
-        self.wait(client.server_is_ready, timeout, f"action {name}")
-        accepted = client.send_goal_async(goal, feedback_callback=lambda m: feedback(m.feedback))
-        self.wait(accepted.done, timeout, f"action {name}")
-        handle = accepted.result()
-        future = handle.get_result_async()
+        sent = self.send(kind, name, goal, feedback, timeout)
         cancelling = False
-        while not future.done():
+        while not sent.done:
             if not cancelling and not wanted():
-                handle.cancel_goal_async()
+                sent.cancel()
                 cancelling = True
             self.spin(0.1)
-        return future.result().result
+        return sent.result
 
     def run_session(
         self,

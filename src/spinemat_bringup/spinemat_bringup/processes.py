@@ -50,23 +50,10 @@ class Processes:
     def __enter__(self) -> Processes:
         """Start all nodes in order."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {
-            "ROS_LOG_DIR": str(self.log_dir),
-            "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
         try:
             for spec in self._nodes:
-                with (self.log_dir / f"{spec.name}.log").open("wb") as log:
-                    self._running[spec.name] = subprocess.Popen(
-                        command(spec, self._namespace),
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env=environment,
-                        start_new_session=True,
-                    )
+                (self.log_dir / f"{spec.name}.log").unlink(missing_ok=True)
+                self._start(spec)
         except BaseException:
             self.end()
             raise
@@ -75,6 +62,40 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         """End all nodes."""
         self.end()
+
+    def _start(self, spec: NodeSpec) -> None:
+        environment = os.environ | {
+            "ROS_LOG_DIR": str(self.log_dir),
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        with (self.log_dir / f"{spec.name}.log").open("ab") as log:
+            self._running[spec.name] = subprocess.Popen(
+                command(spec, self._namespace),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """Kill a node's process (SIGKILL)."""
+        self._running[name].kill()
+        self._running[name].wait()
+
+    def restart(self, name: str) -> None:
+        """Start a node again that has ended."""
+        self._start(next(spec for spec in self._nodes if spec.name == name))
+
+    def freeze(self, name: str) -> None:
+        """Stop a node's process where it is (SIGSTOP)."""
+        self._running[name].send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on (SIGCONT)."""
+        self._running[name].send_signal(signal.SIGCONT)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -102,6 +123,7 @@ class Processes:
         for _, process in order:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGCONT)  # it may be frozen
         deadline = time.monotonic() + END_WAIT
         for _, process in order:
             try:

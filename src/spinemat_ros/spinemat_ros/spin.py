@@ -42,7 +42,7 @@ class Stopper:
 
 def make_executor(node: Node) -> EventsExecutor:
     """Return the executor that all nodes use, with `node` in it."""
-    executor = EventsExecutor()
+    executor = EventsExecutor(context=node.context)
     executor.add_node(node)
     return executor
 

@@ -27,6 +27,7 @@ def _profile(depth: int, *, latched: bool = False) -> QoSProfile:
 
 
 DRIVE = _profile(50)  # writers of drive/*, the supervisor and the recorder
+EVERY = _profile(1000)  # whoever must not miss a state when the machine is busy
 NEWEST = _profile(1)  # the controller: only the newest drive state counts
 STREAM = _profile(50)  # periodic data
 LATCHED = _profile(1, latched=True)  # results: late joiners get the last one

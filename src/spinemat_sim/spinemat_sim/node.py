@@ -5,6 +5,9 @@ cycle of latency, as real drives have), and waits for the answers to that state,
 graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
 come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be
 observed. In real-time mode it paces itself and counts late answers.
+
+Services provoke faults: `~/hold_hand_control` (false: the virtual person lets go) and
+`~/lose_drive_state` (true: the stage steps on, but its states reach nobody).
 """
 
 from __future__ import annotations
@@ -129,6 +132,7 @@ class MatSimulator(Node):
         self._late = 0
         self._hand_held = True
         self._hand_sequence = 0
+        self._state_lost = False
         self._refused = ""
         self._states = publisher(self, "drive/state")
         self._truths = publisher(self, "truth/state")
@@ -139,6 +143,7 @@ class MatSimulator(Node):
         self._maps = publisher(self, "truth/stiffness")
         subscription(self, "drive/command", self._on_command)
         subscription(self, "drive/permit", self._on_permit)
+        self.create_service(SetBool, "~/lose_drive_state", self._on_lose)
         if self._virtual_hand:
             self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
         else:
@@ -196,6 +201,12 @@ class MatSimulator(Node):
         response.message = f"the virtual person {'holds' if request.data else 'let go of'} it"
         return response
 
+    def _on_lose(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._state_lost = request.data
+        response.success = True
+        response.message = f"drive states {'are lost' if request.data else 'are sent'}"
+        return response
+
     def turn(self, executor: EventsExecutor, stopper: Stopper) -> None:
         """Run cycles until the stopper is true."""
         lock = not self.real_time
@@ -249,7 +260,8 @@ class MatSimulator(Node):
     def _publish(self) -> None:
         plant, head = self._plant, header(self, self._now)
         self._measured = plant.measure().position
-        self._states.publish(drive_state(head, self._cycle, self._boot, plant, self._stage))
+        if not self._state_lost:
+            self._states.publish(drive_state(head, self._cycle, self._boot, plant, self._stage))
         if self._cycle % HAND_CYCLES == 0:
             if self._virtual_hand:
                 self._hand_sequence += 1
@@ -275,6 +287,7 @@ class MatSimulator(Node):
                 breath=float(truth.breath),
                 hand_held=self._hand_held,
                 late_cycles=self._late,
+                stage=int(self._stage.stage),
             )
         )
 

@@ -1,0 +1,234 @@
+"""What is lost in a press or a session: every loss releases, latches, and nothing resumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from std_srvs.srv import SetBool
+
+from graphs import DOWN, LAYOUT, PAIR, RELEASED, Mat, running, session_goal
+from mats import MAT
+from spinemat.drive import Stage
+from spinemat_bringup.graph import GraphOptions, describe
+from spinemat_interfaces.action import Retract, RunSession
+from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
+from spinemat_interfaces.srv import Adjust
+from spinemat_ros.codec import doubles, floats, seconds, uint16s
+
+LUMBAR = [4, 5]  # r03_left, r03_right
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
+    with running(tmp_path_factory.mktemp("stops")) as mat:
+        yield mat
+
+
+@pytest.fixture
+def mat(shared: Mat) -> Mat:
+    shared.safe()
+    shared.retracted()
+    shared.truth[:-1] = []
+    return shared
+
+
+@pytest.fixture(scope="module")
+def heard(shared: Mat) -> list[FingerState]:
+    """Every state of the fingers."""
+    states: list[FingerState] = []
+    shared.client.listen("fingers/state", states.append)
+    return states
+
+
+# --- goals side by side, and changed while they run --------------------------------------------
+
+
+def test_two_presses_side_by_side_reach_their_forces(mat: Mat) -> None:
+    thorax = mat.begin(rate=1.0, duration=8.0, mass=75.0)
+    loins = mat.begin(
+        fingers=uint16s(LUMBAR), preload=doubles([3.0, 3.0]), amplitude=doubles([10.0, 10.0]),
+        rate=1.0, duration=4.0, mass=75.0,
+    )  # fmt: skip
+    mat.client.wait(lambda: mat.force[LUMBAR].min() > 2.0, 30.0, "contact")
+    refused = mat.press(fingers=uint16s([12, 5]))
+    assert not refused.success
+    assert "r03_right is pressed by another goal" in refused.message
+    mat.client.wait(lambda: thorax.done and loins.done, 60.0, "both presses")
+    for goal, force in ((thorax, 10.0), (loins, 13.0)):
+        assert goal.result.success, goal.result.message
+        assert goal.result.peak_force == pytest.approx([force, force], abs=1.0)
+    force = np.array([m.force for m in mat.truth])
+    assert force[:, PAIR].max(axis=0) == pytest.approx([10.0, 10.0], abs=1.0)
+    assert force[:, LUMBAR].max(axis=0) == pytest.approx([13.0, 13.0], abs=1.0)
+    both = (force[:, PAIR + LUMBAR] > 5.0).all(axis=1)
+    assert both.sum() * LAYOUT.cycle > 0.5, "they have to press at the same time"
+    assert np.delete(force, PAIR + LUMBAR, axis=1).max() < 0.1
+
+
+def test_fingers_are_adjusted_by_region_while_they_press(mat: Mat) -> None:
+    turns = [0.0]
+    press = mat.begin(
+        lambda f: turns.append(f.turn), fingers=uint16s(PAIR + LUMBAR),
+        preload=doubles([2.0] * 4), amplitude=doubles([8.0] * 4), rate=1.0, mass=75.0,
+    )  # fmt: skip
+
+    def adjust(*regions: str) -> Any:
+        request = Adjust.Request(strength=math.nan, rate=math.nan, regions=list(regions))
+        return mat.client.call(Adjust, "fingers/adjust", request)
+
+    def turn() -> np.ndarray:
+        """Let changes fade in, then return the true forces of one turn, (m, 4)."""
+        for pause in (0.8, 1.1):
+            mat.truth[:-1] = []
+            end = turns[-1] + pause
+            mat.client.wait(lambda end=end: turns[-1] > end, 60.0, "rhythm")  # type: ignore[misc]
+        return np.array([m.force for m in mat.truth])[:, PAIR + LUMBAR]
+
+    mat.client.wait(lambda: turns[-1] > 0.0, 60.0, "rhythm")
+    refused = adjust("elbow")
+    assert not refused.success and "elbow" in refused.message
+    for region, pressing, resting in (("thoracic", [0, 1], [2, 3]), ("lumbar", [2, 3], [0, 1])):
+        assert adjust(region).success
+        force = turn()
+        assert force[:, pressing].max(axis=0) == pytest.approx([10.0, 10.0], abs=1.0)
+        assert force[:, resting] == pytest.approx(2.0, abs=0.8)
+    assert adjust("thoracic", "lumbar").success
+    assert turn().max(axis=0) == pytest.approx([10.0] * 4, abs=1.0)
+    down = mat.client.act(Retract, "fingers/retract", Retract.Goal(), lambda f: None, lambda: True)
+    assert down.success
+    mat.client.wait(lambda: press.done, 30.0, "result")
+    assert press.result.message == "a retraction took its fingers"
+
+
+# --- losses -------------------------------------------------------------------------------------
+
+
+class Loss(NamedTuple):
+    """Something that is lost in a press, how it comes back, and the rule that latches."""
+
+    begin: Callable[[Mat], object]
+    end: Callable[[Mat], object]
+    rule: str
+    words: str
+    latches_at_once: bool = True  # not if the supervisor itself is lost
+    reason: str = "the drive stage released the fingers"  # of the goal; "": nobody can say
+
+
+def _lose_drive_state(mat: Mat, lost: bool) -> None:
+    mat.client.call(SetBool, "mat_simulator/lose_drive_state", SetBool.Request(data=lost))
+
+
+def _restart(mat: Mat, name: str) -> None:
+    mat.processes.restart(name)
+    mat.client.bring_up([spec for spec in describe(GraphOptions(MAT)) if spec.name == name])
+
+
+LOSSES = {
+    "drive state": Loss(
+        lambda mat: _lose_drive_state(mat, True),
+        lambda mat: _lose_drive_state(mat, False),
+        "drive silent",
+        "no drive state for",
+    ),
+    "controller frozen": Loss(
+        lambda mat: mat.processes.freeze("finger_actuation"),
+        lambda mat: mat.processes.thaw("finger_actuation"),
+        "drive watchdog",
+        "no fresh command",
+    ),
+    "supervisor killed": Loss(
+        lambda mat: mat.processes.kill("safety_supervisor"),
+        lambda mat: mat.processes.restart("safety_supervisor"),
+        "restart",
+        "ended without shutting down",
+        latches_at_once=False,
+        reason="the drive stage released the fingers: no fresh permit",
+    ),
+    "controller killed": Loss(
+        lambda mat: mat.processes.kill("finger_actuation"),
+        lambda mat: _restart(mat, "finger_actuation"),
+        "drive watchdog",
+        "no fresh command",
+        reason="",
+    ),
+}
+
+
+def _nothing_moves(mat: Mat, since: int) -> None:
+    """From `since` on, and 100 cycles under power after a reset, every finger stays down."""
+    mat.safe()
+    mat.client.wait(lambda: mat.truth[-1].stage == int(Stage.RUNNING), 30.0, "drive stage")
+    mat.cycles(100)
+    after = [m for m in mat.truth if m.cycle > since]
+    assert max(max(m.position) for m in after) < DOWN
+    assert max(max(m.force) for m in after) < RELEASED
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_in_a_press_releases_every_finger_and_nothing_resumes(
+    mat: Mat, heard: list[FingerState], name: str
+) -> None:
+    c, loss = mat.client, LOSSES[name]
+    press = mat.begin()
+    c.wait(mat.loaded, 60.0, "press")
+    late = mat.truth[-1].late_cycles
+    loss.begin(mat)
+    mat.retracted()
+    down = mat.truth[-1].cycle
+    silent = next(m.cycle for m in mat.truth if m.late_cycles > late)
+    free = 1 + max(m.cycle for m in mat.truth if max(m.force) > RELEASED)
+    acts = next(m.cycle for m in mat.truth if m.cycle >= silent and m.stage != Stage.RUNNING)
+    # the drive's own watchdog is 25 cycles; then the springs pull the tips back
+    assert (free - silent) * LAYOUT.cycle < 0.4
+    assert (free - acts) * LAYOUT.cycle < 0.1
+    if loss.latches_at_once:
+        mat.stopped()
+    del heard[:]
+    loss.end(mat)
+    mat.stopped()
+    c.wait(lambda: bool(heard), 30.0, "fingers/state")
+    assert c.safety.cause == loss.rule
+    assert loss.words in c.safety.detail
+    if loss.reason:
+        c.wait(lambda: press.done, 30.0, "result")
+        assert not press.result.success
+        assert loss.reason in press.result.message
+    assert not any(heard[-1].mode) and not any(heard[-1].set_point), "set-points are dropped"
+    _nothing_moves(mat, down)
+    del heard[:]
+    again = mat.begin()  # a new goal begins at what is felt, not where the old one was
+    c.wait(lambda: bool(heard) and all(np.array(heard[-1].contact)[PAIR]), 60.0, "contact")
+    first = next(m for m in heard if np.array(m.contact)[PAIR].any())
+    assert floats(first.set_point)[PAIR].max() < 2.0
+    again.cancel()
+    c.wait(lambda: again.done, 30.0, "cancel")
+
+
+def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) -> None:
+    c = mat.client
+    c.send(RunSession, "run_session", session_goal())
+    c.wait(lambda: c.session.phase == SessionState.TREAT, 120.0, "TREAT")
+    c.wait(lambda: mat.force.max() > 4.0, 60.0, "press")
+    known = len(c.events)
+    mat.processes.kill("session_orchestrator")
+    mat.stopped()
+    mat.retracted()
+    down = mat.truth[-1].cycle
+    assert c.safety.cause == "heartbeat"
+    assert "session_orchestrator" in c.safety.detail
+    stop = next(e for e in c.events[known:] if e.severity == Event.STOP)
+    latched = round(seconds(stop.header.stamp) / LAYOUT.cycle)
+    free = 1 + max(m.cycle for m in mat.truth if max(m.force) > RELEASED)
+    assert (free - latched) * LAYOUT.cycle < 0.2
+    said = [e.text for e in c.events[known:] if e.kind == "aborted"]
+    assert said and "permit withdrawn" in said[0]
+    refused, message = c.reset("test", "the session is still missing")
+    assert not refused and "session_orchestrator silent" in message
+    mat.processes.restart("session_orchestrator")
+    _nothing_moves(mat, down)
+    assert c.safety.state == SafetyState.READY
+    c.wait(lambda: c.session.phase == SessionState.IDLE, 30.0, "IDLE")
