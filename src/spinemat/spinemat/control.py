@@ -30,6 +30,7 @@ from spinemat.gains import ControlGains
 from spinemat.layout import MatLayout
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 LATE = 0.05  # N, a set-point further behind what is wanted counts as shaped by a limit (choice)
 LOOK = 3  # cycles over which fast movements are compared (choice)
@@ -89,6 +90,7 @@ class FingerController:
         self._seen = deque([start], LOOK + 1)  # position and force in the last cycles
         self._square, self._product = np.zeros((2, n))  # remembered movement, and times force
         self.mode = np.full(n, Mode.OFF, dtype=np.int64)
+        self._mode_code = b""
         self.contact = np.zeros(n, dtype=bool)
         self.clamped = np.zeros(n, dtype=bool)
         self.force = np.zeros(n)
@@ -107,14 +109,14 @@ class FingerController:
         self._highest_target = g.set_point_share * self.layout.press_limit
         self._highest = self.layout.press_limit - g.ceiling_friction
 
-    def exclude(self, fingers: NDArray[np.bool_]) -> None:
+    def exclude(self, fingers: Mask) -> None:
         """Let these fingers lie, unpowered, from now on, shape (n,); the others come back."""
         self.mode[fingers] = Mode.EXCLUDED
         self._drop(np.flatnonzero(fingers))
         self.mode[~fingers & (self.mode == Mode.EXCLUDED)] = Mode.OFF
 
     @property
-    def excluded(self) -> NDArray[np.bool_]:
+    def excluded(self) -> Mask:
         """Fingers that take no part, shape (n,)."""
         return np.asarray(self.mode == Mode.EXCLUDED)
 
@@ -146,12 +148,13 @@ class FingerController:
         """Force set-points now in effect, shape (n,), N."""
         return self._reference.copy()
 
-    def _learn_zero(self, position: Array, force: Array) -> None:
+    def _learn_zero(self, position: Array, force: Array, is_off: Mask) -> None:
         """Average what the load cells say while nothing touches them."""
         cycle = self.layout.cycle
-        free = (self.mode == _OFF) & (position <= self.layout.finger.stroke[0] + 0.0015)
-        self.zero_age = np.where(free, 0.0, self.zero_age + cycle)
+        free = is_off & (position <= self.layout.finger.stroke[0] + 0.0015)
+        self.zero_age += cycle
         if free.any():
+            self.zero_age[free] = 0.0
             self._zeroed += free
             share = np.maximum(cycle / self.gains.zero_time, 1.0 / np.maximum(self._zeroed, 1))
             self._zero = self._zero + free * share * (force - self._zero)
@@ -239,29 +242,48 @@ class FingerController:
             velocity set-points (m/s) and force ceilings (N), each of shape (n,).
         """
         g, f = self.gains, self.layout.finger
-        self._learn_zero(position, raw_force)
+        is_off, retracting, in_force, driven = self._modes()
+        self._learn_zero(position, raw_force, is_off)
         force = self.force = raw_force - self._zero
         self.position = position
-        retracting = self.mode == _RETRACT
-        if retracting.any():
+        if retracting is not None:
             self.mode[retracting & (position <= f.stroke[0] + 0.001)] = _OFF
-        self._feel(force)
+            _, _, in_force, driven = self._modes()
+        self._feel(force, in_force)
         self._seen.append((position, force))
-        driven = ~((self.mode == _OFF) | (self.mode == _EXCLUDED))
-        if not driven.any():
+        if driven is None:
             self._rest()
             return self.velocity, np.zeros_like(position)
-        in_force = self.mode == _FORCE
         loaded = in_force & self.contact
-        velocity, ceiling = self._free(position), np.full_like(position, g.ceiling_margin + 1.0)
-        if loaded.any():
-            velocity = np.where(loaded, self._press(position, force, loaded), velocity)
-            ceiling = np.where(loaded, self._reference + g.ceiling_margin, ceiling)
+        pressing = np.count_nonzero(loaded)
+        if pressing:
+            velocity = self._press(position, force, loaded)
+            ceiling = np.minimum(self._reference + g.ceiling_margin, self._highest)
         else:
             self._rest()
-        velocity *= driven & ~(in_force & (position >= f.stroke[1] - 0.001))
+        if pressing < np.count_nonzero(driven):
+            free = self._free(position)
+            velocity = np.where(loaded, velocity, free) if pressing else free
+            low = np.minimum(g.ceiling_margin + 1.0, self._highest)
+            ceiling = np.where(loaded, ceiling, low) if pressing else low
+        velocity = velocity * (driven & ~(in_force & (position >= f.stroke[1] - 0.001)))
         self.velocity = _clip(velocity, -f.max_speed, f.max_speed)
-        return self.velocity, np.minimum(ceiling, self._highest) * driven
+        return self.velocity, ceiling * driven
+
+    def _modes(self) -> tuple[Mask, Mask | None, Mask, Mask | None]:
+        """Fingers that are off, that retract, in force mode, driven; None: no finger at all."""
+        code = self.mode.tobytes()
+        if code != self._mode_code:
+            off, retracting = self.mode == _OFF, self.mode == _RETRACT
+            driven = ~(off | (self.mode == _EXCLUDED))
+            self._mode_code = code
+            self._masks = (
+                off,
+                retracting if retracting.any() else None,
+                self.mode == _FORCE,
+                driven if driven.any() else None,
+            )
+        return self._masks
 
     def _free(self, position: Array) -> Array:
         """Velocities of fingers that do not press: they search, move or retract, shape (n,)."""
@@ -273,7 +295,7 @@ class FingerController:
         velocity = np.where(self.mode == _FORCE, seeking, there)
         return np.asarray(np.where(self.mode == _RETRACT, down, velocity))
 
-    def _press(self, position: Array, force: Array, loaded: NDArray[np.bool_]) -> Array:
+    def _press(self, position: Array, force: Array, loaded: Mask) -> Array:
         """Velocities of fingers that follow a force, shape (n,); see the module's text."""
         g, dt = self.gains, self.layout.cycle
         rate, jerk = self._advance_reference(loaded, dt)
@@ -294,17 +316,18 @@ class FingerController:
         self._pressed = self.clamped = zeros > 0.0
         self._linear = self.force >= self._toe_force
 
-    def _feel(self, force: Array) -> None:
+    def _feel(self, force: Array, in_force: Mask) -> None:
         g = self.gains
         self._above = (self._above + 1) * (force > g.contact_on)
-        touched = (self._above >= g.contact_cycles) & (self.mode != _EXCLUDED)
-        found = touched & ~self.contact & (self.mode == _FORCE)
-        self.contact = np.where(self.contact, force > g.contact_off, touched)
+        touched = self._above >= g.contact_cycles
+        found = touched & ~self.contact
         if found.any():  # bumpless: the reference starts from what is felt at contact
+            touched &= self.mode != _EXCLUDED
             felt = _clip(force, 0.0, self.layout.press_limit)
-            self._reference = np.where(found, felt, self._reference)
+            self._reference = np.where(found & in_force, felt, self._reference)
+        self.contact = np.where(self.contact, force > g.contact_off, touched)
 
-    def _advance_reference(self, loaded: NDArray[np.bool_], dt: float) -> tuple[Array, Array]:
+    def _advance_reference(self, loaded: Mask, dt: float) -> tuple[Array, Array]:
         """Follow the wanted force within all limits; return its first two derivatives."""
         g = self.gains
         wanted = _clip(self._target, 0.0, self._highest_target) * loaded
@@ -323,13 +346,13 @@ class FingerController:
         change = g.jerk * dt
         rate = _clip(_clip(rate, self._rate - change, self._rate + change), -g.slew, g.slew)
         rate = rate * loaded
-        for mine, allowed in self._sums.values():  # some still fall while others rise
-            rise = float(mine @ np.maximum(rate, 0.0)) * dt
-            if rise > 0.0:
-                room = allowed - float(mine @ (self._reference + np.minimum(rate, 0.0) * dt))
-                share = max(room, 0.0) / rise
-                if share < 1.0:
-                    rate = rate * (1.0 - mine * (rate > 0.0) * (1.0 - share))
+        if self._sums:  # some still fall while others rise
+            rising = np.maximum(rate, 0.0)
+            falling = self._reference + (rate - rising) * dt
+            for mine, allowed in self._sums.values():
+                rise = float(mine @ rising) * dt
+                if rise > 0.0 and (room := allowed - float(mine @ falling)) < rise:
+                    rate = rate - mine * rising * (1.0 - max(room, 0.0) / rise)
         jerk = (rate - self._rate) / dt
         self._reference = _clip(self._reference + rate * dt, 0.0, self.layout.press_limit)
         self._rate = rate
@@ -338,7 +361,7 @@ class FingerController:
         return rate, jerk
 
     def _correct_stiffness(
-        self, loaded: NDArray[np.bool_], position: Array, force: Array, rate: Array
+        self, loaded: Mask, position: Array, force: Array, rate: Array
     ) -> Array:
         """Return the stiffness to use now, shape (n,), N/m; see the module's text."""
         g, dt = self.gains, self.layout.cycle

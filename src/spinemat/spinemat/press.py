@@ -72,7 +72,7 @@ class PressRun:
         """Start with nothing found and nothing felt."""
         k = len(self.goal.fingers)
         self.peak, self.work, self.indentation = np.zeros((3, k))
-        self._touched, self._strength = np.full(k, np.nan), np.ones(k)
+        self._touched, self._strength = np.full(k, np.inf), np.ones(k)
         self.taking_part = np.ones(k, dtype=bool)
         self.contact = np.zeros(k, dtype=bool)
         self._from = np.zeros(k)
@@ -189,18 +189,18 @@ class PressRun:
     def _measure(self, control: FingerController, force: Array) -> None:
         """Peaks, travel since the first touch, and work put in (trapezoid rule, inward only)."""
         k = self.goal.fingers
-        position = control.position[k]
-        self.peak = np.maximum(self.peak, np.where(control.contact[k], force, 0.0))
-        self.clamp_events += int(control.clamped[k].sum())
-        fresh = control.contact[k] & np.isnan(self._touched)
-        self._touched = np.where(fresh, position, self._touched)
-        travel = np.nan_to_num(position - self._touched, nan=0.0)
-        self.indentation = np.maximum(self.indentation, travel)
+        position, contact = control.position[k], control.contact[k]
+        self.peak = np.maximum(self.peak, force * contact)
+        self.clamp_events += int(np.count_nonzero(control.clamped[k]))
+        if self.phase is not Phase.RHYTHM:
+            fresh = contact & np.isinf(self._touched)
+            self._touched = np.where(fresh, position, self._touched)
+        self.indentation = np.maximum(self.indentation, position - self._touched)
         if self._before is not None and self.phase is Phase.RHYTHM:
             last_position, last_force = self._before
             gain = 0.5 * (force + last_force) * (position - last_position)
             self.work += np.maximum(gain, 0.0) * self.contact
-        self._before = position.copy(), force.copy()
+        self._before = position, force
 
     @property
     def turn(self) -> float:

@@ -18,7 +18,6 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from std_msgs.msg import Header
 
 from spinemat.control import FingerController, Mode
 from spinemat.drive import Stage
@@ -41,7 +40,7 @@ from spinemat_interfaces.action import Calibrate, Press, Retract
 from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, Event, StiffnessMap
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import doubles, floats, nanoseconds
-from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
+from spinemat_ros.node import Voice, declare, declare_layout, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer, wait
 from spinemat_ros.spin import run
 from spinemat_ros.topics import NEWEST
@@ -184,18 +183,17 @@ class FingerActuation(LifecycleNode):
             press.run.breath = breath
             press.run.tick(msg.cycle, self._control)
         velocity, ceiling = self._control.step(position, force)
-        head = header(self, now)
         self._commands.publish(
             DriveCommand(
-                header=head,
+                header=msg.header,
                 cycle=msg.cycle,
                 velocity=doubles(velocity),
                 force_ceiling=doubles(ceiling),
             )
         )
-        self._release_forgotten(msg.cycle)
-        self._finish(msg.cycle)
-        self._tell(msg, head)
+        if self._presses or self._retracts:
+            self._finish(msg.cycle)
+        self._tell(msg)
         self._voice.tick(msg.cycle, now)
 
     def _refuse(self, msg: DriveState, position: Array, force: Array) -> bool:
@@ -205,7 +203,7 @@ class FingerActuation(LifecycleNode):
         wrong = ""
         if position.shape != shape or force.shape != shape:
             wrong = f"position, force: {position.size}, {force.size} values; allowed: {allowed}"
-        elif not (np.isfinite(position).all() and np.isfinite(force).all()):
+        elif not np.isfinite(position + force).all():
             wrong = f"position or force is not finite; allowed: {allowed}"
         elif msg.boot_id == self._boot and msg.cycle <= self._cycle:
             wrong = f"cycle {msg.cycle} after {self._cycle}; allowed: a later one"
@@ -218,7 +216,8 @@ class FingerActuation(LifecycleNode):
             self._boot, self._cycle = msg.boot_id, 0
         return self._refused
 
-    def _tell(self, msg: DriveState, head: Header) -> None:
+    def _tell(self, msg: DriveState) -> None:
+        head = msg.header
         if msg.cycle % STATE_CYCLES == 0:
             self._fingers.publish(finger_state(head, msg.cycle, self._control))
             self._joints.publish(joint_state(head, msg, self._control))
@@ -229,6 +228,7 @@ class FingerActuation(LifecycleNode):
             self._diagnostics.publish(diagnose(head, name, self._control, self._tests, warm, late))
         if msg.cycle % FEEDBACK_CYCLES == 0:
             self._feedback(msg.cycle)
+            self._release_forgotten(msg.cycle)
 
     def _watch_stage(self, msg: DriveState) -> None:
         if msg.stage == Stage.RUNNING:
