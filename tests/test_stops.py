@@ -108,12 +108,12 @@ def test_fingers_are_adjusted_by_region_while_they_press(mat: Mat) -> None:
 
 
 class Loss(NamedTuple):
-    """Something that is lost in a press, how it comes back, and the rule that latches."""
+    """Something that is lost in a press, how it comes back, and the rules that may latch."""
 
     begin: Callable[[Mat], object]
     end: Callable[[Mat], object]
-    rule: str
-    words: str
+    rules: tuple[str, ...]
+    words: str  # of the first rule
     latches_at_once: bool = True  # not if the supervisor itself is lost
     reason: str = "the drive stage released the fingers"  # of the goal; "": nobody can say
 
@@ -127,23 +127,25 @@ def _restart(mat: Mat, name: str) -> None:
     mat.client.bring_up([spec for spec in describe(GraphOptions(MAT)) if spec.name == name])
 
 
+# a busy machine may keep the supervisor from hearing every state while the drive lets go
+DRIVE = ("drive watchdog", "drive order", "drive silent")
 LOSSES = {
     "drive state": Loss(
         lambda mat: _lose_drive_state(mat, True),
         lambda mat: _lose_drive_state(mat, False),
-        "drive silent",
+        ("drive silent",),
         "no drive state for",
     ),
     "controller frozen": Loss(
         lambda mat: mat.processes.freeze("finger_actuation"),
         lambda mat: mat.processes.thaw("finger_actuation"),
-        "drive watchdog",
+        DRIVE,
         "no fresh command",
     ),
     "supervisor killed": Loss(
         lambda mat: mat.processes.kill("safety_supervisor"),
         lambda mat: mat.processes.restart("safety_supervisor"),
-        "restart",
+        ("restart",),
         "ended without shutting down",
         latches_at_once=False,
         reason="the drive stage released the fingers: no fresh permit",
@@ -151,7 +153,7 @@ LOSSES = {
     "controller killed": Loss(
         lambda mat: mat.processes.kill("finger_actuation"),
         lambda mat: _restart(mat, "finger_actuation"),
-        "drive watchdog",
+        DRIVE,
         "no fresh command",
         reason="",
     ),
@@ -191,8 +193,8 @@ def test_a_loss_in_a_press_releases_every_finger_and_nothing_resumes(
     loss.end(mat)
     mat.stopped()
     c.wait(lambda: bool(heard), 30.0, "fingers/state")
-    assert c.safety.cause == loss.rule
-    assert loss.words in c.safety.detail
+    assert c.safety.cause in loss.rules
+    assert loss.words in c.safety.detail or c.safety.cause != loss.rules[0]
     if loss.reason:
         c.wait(lambda: press.done, 30.0, "result")
         assert not press.result.success

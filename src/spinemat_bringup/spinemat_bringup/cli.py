@@ -439,11 +439,11 @@ def bench_stops(runs: int, paths: tuple[str, ...], seed: int, json_file: Path | 
     from spinemat.errors import choice
     from spinemat_bringup.stops import PATHS, stops
 
-    with plain_errors():
+    with plain_errors(), Interrupt() as interrupt:
         for path in paths:
             choice("path", path, PATHS)
-        outcome = stops(runs, paths, seed, console.print)
-    finish(outcome, json_file)
+        outcome = stops(runs, paths, seed, console.print, interrupt.wanted)
+    finish(outcome, json_file, not interrupt.wanted())
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

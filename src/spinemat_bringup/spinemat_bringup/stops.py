@@ -89,7 +89,7 @@ class Bench:
         self._controller = next(spec for spec in nodes if spec.name == "finger_actuation")
         self._mass = mass
         self._truth: list[PlantTruth] = []
-        self._down = 0  # cycles for which all fingers have been down
+        self._down = self._still = 0  # cycles for which all fingers have been down; under power
         client.listen("truth/state", self._on_truth, EVERY)
         rows = [row.name for row in self.layout.rows]
         first = [2 * rows.index(name) for name in ROWS]
@@ -107,6 +107,7 @@ class Bench:
         self._truth.append(msg)
         low = max(msg.force) < FREE and max(msg.position) < DOWN
         self._down = self._down + 1 if low else 0
+        self._still = self._still + 1 if low and msg.stage == Stage.RUNNING else 0
 
     def down(self) -> bool:
         """Whether all fingers are truly released and retracted, and at rest."""
@@ -201,19 +202,17 @@ class Bench:
         return s is not None and s.state == SafetyState.STOPPED
 
     def _prepare(self) -> None:
-        """Come back to READY, every finger down and under power, and watch that nothing moves."""
-        self.client.wait(self.down, WALL_LIMIT, "retraction")
-        message, end = "", time.monotonic() + WALL_LIMIT
-        while self._stopped():
-            done, message = self.client.reset("bench stops", "all fingers are down")
-            if not done and time.monotonic() > end:
-                raise NoAnswer(f"reset: {message}")
+        """Come back to where a goal is taken: every finger down and still for WATCH cycles.
+
+        A busy machine may stop the mat again on the way; it is reset again.
+        """
+        message, end = "the fingers are not still", time.monotonic() + WALL_LIMIT
+        while self._still < WATCH:
+            if time.monotonic() > end:
+                raise NoAnswer(f"back to READY: {message}")
+            if self._stopped():
+                _, message = self.client.reset("bench stops", "all fingers are down")
             self.cycles(10)
-        self.client.wait_ready(WALL_LIMIT)
-        self.client.wait(
-            lambda: self._truth[-1].stage == int(Stage.RUNNING), WALL_LIMIT, "drive stage"
-        )
-        self.cycles(WATCH)
 
     def restart(self) -> None:
         """Bring the controller's process back."""
@@ -318,7 +317,11 @@ def _bench(seed: int) -> Iterator[Bench]:
 
 
 def stops(
-    runs: int, paths: Sequence[str], seed: int, say: Callable[[str], None] = lambda _line: None
+    runs: int,
+    paths: Sequence[str],
+    seed: int,
+    say: Callable[[str], None],
+    wanted: Callable[[], bool],
 ) -> Outcome:
     """Measure `runs` stops of each path.
 
@@ -327,6 +330,7 @@ def stops(
         paths: names in PATHS; empty: all.
         seed: of the person, the plant and the moments.
         say: takes a line per path.
+        wanted: false once the user asks to end; a path that is not complete is left out.
 
     Raises:
         NoAnswer: the mat does not come up, does not let go, or does not come back.
@@ -339,13 +343,15 @@ def stops(
             turns = np.random.default_rng([seed, list(PATHS).index(name)])
             found: list[Run] = []
             disturbed: list[str] = []
-            while len(found) < runs:
+            while len(found) < runs and wanted():
                 try:
                     found.append(bench.run(path, turns.uniform(*MOMENT)))
                 except Disturbed as error:
                     disturbed.append(str(error))
                     if len(disturbed) > 1 + REPEATS * runs:
                         raise NoAnswer(f"{name}: presses end by themselves: {error}") from error
+            if len(found) < runs:
+                break
             median = _check(outcome, name, path, found)
             outcome.details["paths"][name] = median | {
                 "begun_again": disturbed,
