@@ -126,13 +126,17 @@ class Mat:
 
 
 @contextmanager
-def running(tmp_path: Path, namespace: str = NAMESPACE) -> Iterator[Mat]:
+def running(
+    tmp_path: Path, namespace: str = NAMESPACE, broken: tuple[str, ...] = ()
+) -> Iterator[Mat]:
     nodes = [
         replace(spec, parameters=spec.parameters | {"stiffness_truth": False})
         if spec.name == "mat_simulator"
         else spec
         for spec in describe(
-            GraphOptions(MAT, sessions_dir=tmp_path / "sessions", state_dir=tmp_path)
+            GraphOptions(
+                MAT, broken=broken, sessions_dir=tmp_path / "sessions", state_dir=tmp_path
+            )
         )
     ]
     with Processes(nodes, namespace, tmp_path / "log") as processes, MatClient(namespace) as c:

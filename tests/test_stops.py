@@ -56,7 +56,7 @@ def test_two_presses_side_by_side_reach_their_forces(mat: Mat) -> None:
     mat.client.wait(lambda: mat.force[LUMBAR].min() > 2.0, 30.0, "contact")
     refused = mat.press(fingers=uint16s([12, 5]))
     assert not refused.success
-    assert "r03_right is pressed by another goal" in refused.message
+    assert "r03_right, pressed by another goal" in refused.message
     mat.client.wait(lambda: thorax.done and loins.done, 60.0, "both presses")
     for goal, force in ((thorax, 10.0), (loins, 13.0)):
         assert goal.result.success, goal.result.message

@@ -44,8 +44,9 @@ class FingerTests:
         if path is not None and path.exists():
             try:
                 self.stored = parse_calibration(layout, path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                raise InvalidInput("calibration_file", str(path), "a readable file") from error
+            except (OSError, UnicodeDecodeError, InvalidInput) as error:
+                allowed = f"a calibration of this mat ({error})"
+                raise InvalidInput("calibration_file", str(path), allowed) from error
         self.verdict: Verdict | None = None
         self.due = False
         self.keep = False
