@@ -71,8 +71,9 @@ class FingerController:
         self._zero = np.zeros(n)
         self._zeroed = np.zeros(n, dtype=np.int64)  # cycles that the zero was learnt in
         regions = np.array(layout.regions)
-        self._member = {r: (regions == r).astype(float) for r in layout.press_limits}
-        self._sums: dict[str, tuple[Array, float]] = {}  # 1 for its fingers, N
+        self._regions = list(layout.press_limits)
+        self._groups = np.array([regions == r for r in self._regions], dtype=float)
+        self._allowed = np.full(len(self._regions), np.inf)  # N, of all fingers under a region
         self._above = np.zeros(n, dtype=np.int64)
         self._target = np.zeros(n)
         self._height = np.zeros(n)  # m, where moves go
@@ -105,6 +106,7 @@ class FingerController:
         ordinary = np.repeat([g.toe_stiffness, g.stiffness], self.layout.n)
         self._believed = np.where(np.tile(self._measured, 2), self._believed, ordinary)
         self._omega = np.where(self._measured, g.omega_known, g.omega_unknown)
+        self._gain = 0.25 * self._omega**2
         self._decay = float(np.exp(-self.layout.cycle / g.stiffen_memory))
         self._highest_target = g.set_point_share * self.layout.press_limit
         self._highest = self.layout.press_limit - g.ceiling_friction
@@ -167,14 +169,15 @@ class FingerController:
         self._believed = np.where(known, both, self._believed)
         self._measured |= good
         self._omega = np.where(good, self.gains.omega_known, self._omega)
+        self._gain = 0.25 * self._omega**2
         self._slow[known] = self.gains.quicker
 
     def bear(self, sums: Mapping[str, float]) -> None:
         """Keep the set-points under each region within a sum, N; lower while any are pressed."""
         pressed = bool((self.mode == Mode.FORCE).any())
         for region, allowed in sums.items():
-            known = self._sums[region][1] if pressed and region in self._sums else np.inf
-            self._sums[region] = self._member[region], min(known, allowed)
+            i = self._regions.index(region)
+            self._allowed[i] = min(self._allowed[i], allowed) if pressed else allowed
 
     def approach(self, fingers: NDArray[np.int64], speed: float, expected: Array) -> None:
         """Move `fingers` up until contact; fast only to just before `expected` (m or NaN)."""
@@ -301,7 +304,7 @@ class FingerController:
         rate, jerk = self._advance_reference(loaded, dt)
         stiffness = self._correct_stiffness(loaded, position, force, rate)
         error = self._reference - force
-        gain = 0.25 * self._omega * self._omega
+        gain = self._gain
         pressing = (rate + g.lead * jerk + self._omega * error + gain * self._integral) / stiffness
         most = g.integral * stiffness / gain
         free = np.abs(pressing) < g.force_velocity
@@ -331,10 +334,10 @@ class FingerController:
         """Follow the wanted force within all limits; return its first two derivatives."""
         g = self.gains
         wanted = _clip(self._target, 0.0, self._highest_target) * loaded
-        for mine, allowed in self._sums.values():
-            total = float(mine @ wanted)
-            if total > allowed:
-                wanted = wanted * (1.0 - mine * (1.0 - allowed / total))
+        total = self._groups @ wanted
+        if (total > self._allowed).any():
+            share = np.minimum(self._allowed / np.maximum(total, 1e-9), 1.0)
+            wanted = wanted * (share @ self._groups)
         ahead = wanted - self._wanted  # what is wanted moves, too
         self._wanted = wanted
         gap = wanted - self._reference
@@ -346,13 +349,13 @@ class FingerController:
         change = g.jerk * dt
         rate = _clip(_clip(rate, self._rate - change, self._rate + change), -g.slew, g.slew)
         rate = rate * loaded
-        if self._sums:  # some still fall while others rise
-            rising = np.maximum(rate, 0.0)
-            falling = self._reference + (rate - rising) * dt
-            for mine, allowed in self._sums.values():
-                rise = float(mine @ rising) * dt
-                if rise > 0.0 and (room := allowed - float(mine @ falling)) < rise:
-                    rate = rate - mine * rising * (1.0 - max(room, 0.0) / rise)
+        rising = np.maximum(rate, 0.0)  # some still fall while others rise
+        falling = self._reference + (rate - rising) * dt
+        rise = self._groups @ rising * dt
+        room = np.maximum(self._allowed - self._groups @ falling, 0.0)
+        if (rise > room).any():
+            share = np.minimum(room / np.maximum(rise, 1e-9), 1.0)
+            rate = rate - rising * (1.0 - share @ self._groups)
         jerk = (rate - self._rate) / dt
         self._reference = _clip(self._reference + rate * dt, 0.0, self.layout.press_limit)
         self._rate = rate

@@ -75,13 +75,13 @@ class ControlGains:
     )
     most_stiffness: float = _gain(60000.0, 10000.0, 200000.0, "N/m", "per finger, ever used")
     set_point_share: float = _gain(
-        0.97, 0.5, 0.97, "", "of a press limit: room for overshoot and for the load cell", True
+        0.95, 0.5, 0.97, "", "of a press limit: room for overshoot and for the load cell", True
     )
     ceiling_margin: float = _gain(
         2.0, 0.5, 3.0, "N", "over the set-point that the drive may reach", True
     )
     ceiling_friction: float = _gain(
-        0.3, 0.0, 3.0, "N", "below the press limit: friction of a drive may be smaller", True
+        0.4, 0.0, 3.0, "N", "below the press limit: friction of a drive may be smaller", True
     )
     force_velocity: float = _gain(0.06, 0.01, 0.06, "m/s", "largest velocity in force mode", True)
 

@@ -66,6 +66,8 @@ class PressRun:
     _before: tuple[Array, Array] | None = field(init=False, default=None)
     taking_part: NDArray[np.bool_] = field(init=False)
     _turns: float = field(init=False, default=0.0)
+    _lag: Array = field(init=False)  # turns
+    _found: NDArray[np.int64] = field(init=False)  # fingers of the goal that found contact
     rate: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,8 @@ class PressRun:
         self.contact = np.zeros(k, dtype=bool)
         self._from = np.zeros(k)
         self.rate = self.goal.rate
+        self._lag = self.goal.phase / (2.0 * np.pi)
+        self._found = self.goal.fingers[self.contact]
 
     @property
     def done(self) -> bool:
@@ -139,6 +143,7 @@ class PressRun:
             missing = ~control.contact[k] & (control.position[k] < at_end) & ~control.excluded[k]
             if not missing.any() or elapsed > APPROACH_TIME:
                 self.contact = control.contact[k].copy()
+                self._found = k[self.contact]
                 if not self.contact.all():
                     control.retract(k[~self.contact])
                 if not self.contact.any():
@@ -166,19 +171,20 @@ class PressRun:
     def _rhythm(self, cycle: int, control: FingerController, force: Array) -> None:
         goal, dt = self.goal, self.layout.cycle
         change = dt / LOAD_TIME  # live changes of strength fade in
-        wanted = np.where(self.taking_part, self.strength, 0.0)
-        self._strength += np.clip(wanted - self._strength, -change, change)
+        missing = self.strength * self.taking_part - self._strength
+        if missing.any():
+            self._strength = self._strength + np.clip(missing, -change, change)
         open_to = 1.0
         if goal.gated and np.isfinite(self.breath):
             open_to -= INSPIRATION * min(max(self.breath, 0.0), 1.0)
         change = dt / GATE_TIME
         self._gate += min(max(open_to - self._gate, -change), change)
         self._turns += self.rate * dt
-        w = wave(goal.waveform, self._turns - goal.phase / (2.0 * np.pi))
+        w = wave(goal.waveform, self._turns - self._lag)
         self._ask(control, goal.preload + self._gate * self._strength * goal.amplitude * w)
-        error = (force - control.reference[goal.fingers])[self.contact]
-        self._square += float(np.mean(error**2))
-        self._count += 1
+        error = (force - control.reference[goal.fingers]) * self.contact
+        self._square += float(error @ error)
+        self._count += self._found.size
         if (cycle - self.loaded_cycle) * dt >= goal.duration:
             if goal.hold_after:
                 self._ask(control, goal.preload)
@@ -208,4 +214,4 @@ class PressRun:
         return self._turns
 
     def _ask(self, control: FingerController, force: Array) -> None:
-        control.follow_force(self.goal.fingers[self.contact], force[self.contact])
+        control.follow_force(self._found, force[self.contact])

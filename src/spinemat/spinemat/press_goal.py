@@ -243,6 +243,8 @@ def _check_sums(layout: MatLayout, goal: PressGoal) -> None:
 
 def wave(shape: Waveform, turns: Array) -> Array:
     """Return w in [0, 1] after `turns` cycles (any shape); 0 before the first."""
+    if shape is Waveform.RAISED_COSINE:
+        return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.maximum(turns, 0.0))
     u = np.where(turns < 0.0, 0.0, np.mod(turns, 1.0))
     if shape is Waveform.RAMP:
         return np.where(u < RISE, u / RISE, (1.0 - u) / (1.0 - RISE))
@@ -250,8 +252,6 @@ def wave(shape: Waveform, turns: Array) -> Array:
         return np.zeros_like(u)
     if shape is Waveform.SINUSOID:
         return np.where(turns < 0.0, 0.0, 0.5 * (1.0 + np.sin(2.0 * np.pi * u)))
-    if shape in (Waveform.TRAPEZOID, Waveform.HOLD):
-        slope = shape.steepest
-        down = 0.5 if shape is Waveform.TRAPEZOID else 1.0 - FIFTH
-        return np.clip(np.minimum(u * slope, 1.0 - (u - down) * slope), 0.0, 1.0)
-    return 0.5 * (1.0 - np.cos(2.0 * np.pi * u))
+    slope = shape.steepest  # TRAPEZOID, HOLD
+    down = 0.5 if shape is Waveform.TRAPEZOID else 1.0 - FIFTH
+    return np.clip(np.minimum(u * slope, 1.0 - (u - down) * slope), 0.0, 1.0)

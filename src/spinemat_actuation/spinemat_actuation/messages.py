@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Header
 
 from spinemat.control import FingerController, Mode
 from spinemat.layout import MatLayout
@@ -15,7 +14,7 @@ from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, check_goal
 from spinemat.self_test import Verdict
 from spinemat_interfaces.action import Calibrate, Press
-from spinemat_interfaces.msg import DriveState, FingerState
+from spinemat_interfaces.msg import DriveCommand, DriveState, FingerState
 from spinemat_ros.codec import bools, doubles, uint8s
 
 Array = NDArray[np.float64]
@@ -47,32 +46,34 @@ def press_goal(layout: MatLayout, request: Press.Goal, excluded: Mapping[int, st
     )
 
 
-def finger_state(head: Header, cycle: int, control: FingerController) -> FingerState:
-    """The fingers as the controller sees them."""
-    retracting = control.mode == Mode.RETRACT
-    moving = control.mode == Mode.POSITION
-    set_point = np.where(retracting, control.layout.finger.stroke[0], control.reference)
-    return FingerState(
-        header=head,
-        cycle=cycle,
-        position=doubles(control.position),
-        force=doubles(control.force),
-        set_point=doubles(np.where(moving, control.height, set_point)),
-        mode=uint8s(control.mode),
-        contact=bools(control.contact),
-        clamped=bools(control.clamped),
-    )
+class Fingers:
+    """The fingers as the controller sees them and as joints; messages are made once and refilled.
 
+    Attributes:
+        command, state, joints: filled by `answer` and `tell`.
+    """
 
-def joint_state(head: Header, msg: DriveState, control: FingerController) -> JointState:
-    """The fingers as joints of the mat's description."""
-    return JointState(
-        header=head,
-        name=list(control.layout.joint_names),
-        position=doubles(control.position),
-        velocity=msg.velocity,
-        effort=doubles(control.force),
-    )
+    def __init__(self, control: FingerController) -> None:
+        self._control = control
+        self.command, self.state, self.joints = DriveCommand(), FingerState(), JointState()
+        self.joints.name = list(control.layout.joint_names)
+
+    def answer(self, msg: DriveState, velocity: Array, ceiling: Array) -> DriveCommand:
+        """The command that answers a drive state."""
+        c = self.command
+        c.header, c.cycle = msg.header, msg.cycle
+        c.velocity, c.force_ceiling = doubles(velocity), doubles(ceiling)
+        return c
+
+    def tell(self, msg: DriveState) -> None:
+        """Fill `state` and `joints`."""
+        c, s, j = self._control, self.state, self.joints
+        set_point = np.where(c.mode == Mode.RETRACT, c.layout.finger.stroke[0], c.reference)
+        s.header, s.cycle = msg.header, msg.cycle
+        s.position, s.force = doubles(c.position), doubles(c.force)
+        s.set_point = doubles(np.where(c.mode == Mode.POSITION, c.height, set_point))
+        s.mode, s.contact, s.clamped = uint8s(c.mode), bools(c.contact), bools(c.clamped)
+        j.header, j.position, j.velocity, j.effort = msg.header, s.position, msg.velocity, s.force
 
 
 def press_feedback(cycle: int, run: PressRun, control: FingerController) -> Press.Feedback:

@@ -29,15 +29,14 @@ from spinemat.press_goal import Waveform
 from spinemat_actuation.calibrating import FingerTests
 from spinemat_actuation.diagnosis import diagnose
 from spinemat_actuation.messages import (
+    Fingers,
     calibrate_result,
-    finger_state,
-    joint_state,
     press_feedback,
     press_goal,
     press_result,
 )
 from spinemat_interfaces.action import Calibrate, Press, Retract
-from spinemat_interfaces.msg import Breathing, DriveCommand, DriveState, Event, StiffnessMap
+from spinemat_interfaces.msg import Breathing, DriveState, Event, StiffnessMap
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import doubles, floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, publisher, subscription
@@ -88,6 +87,7 @@ class FingerActuation(LifecycleNode):
         self._calibration = Path(path) if path else None
         self._control = FingerController(self._layout, self._gains)
         self._tests = FingerTests(self._layout, self._calibration)
+        self._told = Fingers(self._control)
         self._active = self._refused = False
         self._presses: list[_Press] = []
         self._retracts: list[_Retract] = []
@@ -146,6 +146,7 @@ class FingerActuation(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin anew with a controller that knows nothing; nothing is commanded yet."""
         self._control = FingerController(self._layout, self._gains)
+        self._told = Fingers(self._control)
         self._tests = FingerTests(self._layout, self._calibration)
         return TransitionCallbackReturn.SUCCESS
 
@@ -183,14 +184,7 @@ class FingerActuation(LifecycleNode):
             press.run.breath = breath
             press.run.tick(msg.cycle, self._control)
         velocity, ceiling = self._control.step(position, force)
-        self._commands.publish(
-            DriveCommand(
-                header=msg.header,
-                cycle=msg.cycle,
-                velocity=doubles(velocity),
-                force_ceiling=doubles(ceiling),
-            )
-        )
+        self._commands.publish(self._told.answer(msg, velocity, ceiling))
         if self._presses or self._retracts:
             self._finish(msg.cycle)
         self._tell(msg)
@@ -198,13 +192,11 @@ class FingerActuation(LifecycleNode):
 
     def _refuse(self, msg: DriveState, position: Array, force: Array) -> bool:
         """Whether a drive state is no good: it gets no answer, and the drive stage releases."""
-        shape = (self._layout.n,)
-        allowed = f"{self._layout.n} finite values each"
-        wrong = ""
-        if position.shape != shape or force.shape != shape:
-            wrong = f"position, force: {position.size}, {force.size} values; allowed: {allowed}"
+        n, wrong = self._layout.n, ""
+        if len(position) != n or len(force) != n:
+            wrong = f"position, force: {len(position)}, {len(force)} values; allowed: {n} each"
         elif not np.isfinite(position + force).all():
-            wrong = f"position or force is not finite; allowed: {allowed}"
+            wrong = "position or force is not finite; allowed: finite values"
         elif msg.boot_id == self._boot and msg.cycle <= self._cycle:
             wrong = f"cycle {msg.cycle} after {self._cycle}; allowed: a later one"
         if wrong and not self._refused:
@@ -217,15 +209,17 @@ class FingerActuation(LifecycleNode):
         return self._refused
 
     def _tell(self, msg: DriveState) -> None:
-        head = msg.header
         if msg.cycle % STATE_CYCLES == 0:
-            self._fingers.publish(finger_state(head, msg.cycle, self._control))
-            self._joints.publish(joint_state(head, msg, self._control))
+            self._told.tell(msg)
+            self._fingers.publish(self._told.state)
+            self._joints.publish(self._told.joints)
         if msg.cycle % self._second == 0:
             warm = floats(msg.temperature)
             name = self.get_fully_qualified_name()
             late = self._voice.late
-            self._diagnostics.publish(diagnose(head, name, self._control, self._tests, warm, late))
+            self._diagnostics.publish(
+                diagnose(msg.header, name, self._control, self._tests, warm, late)
+            )
         if msg.cycle % FEEDBACK_CYCLES == 0:
             self._feedback(msg.cycle)
             self._release_forgotten(msg.cycle)
