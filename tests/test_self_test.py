@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mats import MAT, closed_loop
+from spinemat import force_loop
 from spinemat.control import Mode
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
@@ -192,8 +193,9 @@ def test_gains_change_while_nothing_is_lost() -> None:
     n = LAYOUT.n
     loop.control.believe(np.where(np.arange(n) < 4, 9000.0, np.nan), np.full(n, 3000.0))
     loop.control.tune(replace(loop.control.gains, stiffness=7000.0, omega_known=25.0))
-    assert loop.control._believed[n:][[0, 4]].tolist() == [9000.0, 7000.0]
-    assert loop.control._omega[[0, 4]].tolist() == [25.0, 10.0]
+    state = loop.control._state
+    assert state[force_loop.BELIEVED_LINEAR, [0, 4]].tolist() == [9000.0, 7000.0]
+    assert state[force_loop.OMEGA, [0, 4]].tolist() == [25.0, 10.0]
     for name, value, allowed in (
         ("omega_known", 1e3, "2 to 40 rad/s"),
         ("slew", 101.0, "10 to 100 N/s"),
