@@ -18,7 +18,6 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout, parse_layout
 from spinemat.press_goal import PressGoal, Waveform, wave
 from spinemat.programme import load_programmes, plan_phase
-from spinemat.safety import START_STATES, Sample, State, Supervisor
 from spinemat_sim.control_trials import scan as scan_spine
 
 LAYOUT = load_layout(MAT)
@@ -159,113 +158,6 @@ def test_the_drive_refuses_a_permit_of_unknown_category() -> None:
     stage.step(cycle + 1, np.zeros(LAYOUT.n))
     assert "category 7" in (stage.permit(cycle + 1, True, 7, "a") or "")
     assert stage.answered[1] == cycle, "it counts as none"
-
-
-# ---- the supervisor ------------------------------------------------------------------------
-
-
-def sample(at: int, **fields: Any) -> Sample:
-    n = LAYOUT.n
-    values: dict[str, Any] = {
-        "cycle": at,
-        "stamp": at * 4_000_000,
-        "boot_id": "a",
-        "position": np.full(n, -0.01),
-        "velocity": np.zeros(n),
-        "force": np.zeros(n),
-        "current": np.zeros(n),
-        "temperature": np.full(n, 25.0),
-        "status": np.zeros(n, dtype=np.int64),
-        "stage": int(Stage.RUNNING),
-    }
-    return Sample(**(values | fields))
-
-
-def ready() -> tuple[Supervisor, int]:
-    s = Supervisor(LAYOUT)
-    assert not s.on_state(sample(1), 0.0).granted, "it starts without permission"
-    for cycle in range(2, START_STATES + 3):
-        s.hand(True, cycle)
-        decision = s.on_state(sample(cycle), 0.0)
-    assert decision.granted
-    return s, cycle
-
-
-def one(value: float) -> np.ndarray:
-    array = np.zeros(LAYOUT.n)
-    array[5] = value
-    return array
-
-
-@pytest.mark.parametrize(
-    ("fields", "cause"),
-    [
-        ({"force": one(41.0)}, "finger force"),
-        ({"force": np.full(26, 12.0)}, "total force"),
-        ({"force": one(np.nan)}, "drive data"),
-        ({"force": np.zeros(25)}, "drive data"),
-        ({"position": one(0.2)}, "stroke"),
-        ({"velocity": one(0.5)}, "finger speed"),
-        ({"temperature": one(90.0)}, "temperature"),
-        ({"status": one(2).astype(int)}, "drive fault"),
-        ({"boot_id": "b"}, "drive order"),
-        ({"stamp": 10**12}, "drive order"),
-        ({"cycle": 3}, "drive order"),
-        ({"stage": int(Stage.RELEASING)}, "drive watchdog"),
-    ],
-)
-def test_every_rule_stops_latches_and_needs_a_reset(fields: dict[str, Any], cause: str) -> None:
-    s, cycle = ready()
-    s.hand(True, cycle)
-    decision = s.on_state(sample(cycle + 1, **fields), 0.0)
-    assert not decision.granted
-    assert s.state is State.STOPPED
-    assert s.cause == cause
-    for later in range(cycle + 2, cycle + 200):
-        s.hand(True, later)
-        assert not s.on_state(sample(later), 0.0).granted, "a stop latches"
-    done, message = s.reset("test", "cause is gone")
-    assert done, message
-    assert s.state is State.STARTING, "never straight into motion"
-
-
-def test_a_silent_hand_control_stops() -> None:
-    s, cycle = ready()
-    s.hand(True, cycle)
-    for later in range(cycle + 1, cycle + 40):
-        s.on_state(sample(later), 0.0)
-    assert (s.state, s.cause) == (State.STOPPED, "hand control")
-
-
-def test_what_was_heard_before_the_drive_counted_anew_is_stale() -> None:
-    s = Supervisor(LAYOUT, required=("finger_actuation",))
-    for cycle in range(1000, 1100):
-        s.hand(True, cycle)
-        s.heartbeat("finger_actuation", cycle, 0.0, True, "")
-        s.on_state(sample(cycle), 0.0)
-    assert s.state is State.READY
-    s.on_state(sample(1, boot_id="b"), 5.0)
-    for cycle in range(2, 20):
-        s.on_state(sample(cycle, boot_id="b"), 5.0)
-    done, message = s.reset("test", "the drive is back")
-    assert not done
-    assert "hand control: silent" in message
-    assert "finger_actuation silent" in message
-
-
-def test_an_earlier_stop_outlives_a_restart() -> None:
-    s = Supervisor(LAYOUT, latched="stopped before the restart")
-    for cycle in range(1, 200):
-        s.hand(True, cycle)
-        assert not s.on_state(sample(cycle), 0.0).granted
-    assert s.reset("test", "looked at")[0]
-
-
-def test_limits_only_go_down() -> None:
-    s, _ = ready()
-    s.lower(np.full(LAYOUT.n, 12.0))
-    s.lower(np.full(LAYOUT.n, 100.0))
-    assert s.trip_limit.max() == 12.0
 
 
 # ---- programmes ----------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def test_a_mended_finger_comes_back_after_a_calibration(mat: Mat) -> None:
     file = mat.processes.log_dir.parent / "calibration_mat.yaml"
     kept = parse_calibration(LAYOUT, file.read_text())
     assert kept.zero == pytest.approx(floats(result.zero), abs=1e-3)
-    assert mat.press(cycles=1.0, duration=0.0, mass=75.0).success
+    pressed = mat.press(cycles=1.0, duration=0.0, mass=75.0)
+    assert pressed.success, f"{pressed.message}: {mat.client.safety}"
 
 
 def test_gains_are_described_and_guarded(mat: Mat) -> None:

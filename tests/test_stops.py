@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,11 +14,13 @@ from std_srvs.srv import SetBool
 from graphs import DOWN, LAYOUT, PAIR, RELEASED, Mat, running, session_goal
 from mats import MAT
 from spinemat.drive import Stage
+from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import Retract, RunSession
 from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
-from spinemat_interfaces.srv import Adjust
+from spinemat_interfaces.srv import Adjust, LowerLimits
 from spinemat_ros.codec import doubles, floats, seconds, uint16s
+from spinemat_ros.node import publisher
 
 LUMBAR = [4, 5]  # r03_left, r03_right
 
@@ -234,3 +237,55 @@ def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) 
     _nothing_moves(mat, down)
     assert c.safety.state == SafetyState.READY
     c.wait(lambda: c.session.phase == SessionState.IDLE, 30.0, "IDLE")
+
+
+# --- what the supervisor notices ---------------------------------------------------------------
+
+
+def test_a_second_controller_is_a_stop(mat: Mat) -> None:
+    press = mat.begin()
+    mat.client.wait(mat.loaded, 60.0, "press")
+    with MatClient("/mat") as other:
+        publisher(other._node, "drive/command")
+        mat.stopped()
+        assert mat.client.safety.cause == "publishers"
+        assert "drive/command has 2 publishers" in mat.client.safety.detail
+        mat.retracted()
+        refused, message = mat.client.reset("test", "the other is still there")
+        assert not refused and "publishers" in message
+    mat.client.wait(lambda: press.done, 30.0, "result")
+    assert not press.result.success
+
+
+def test_limits_are_lowered_and_every_stop_is_on_disk(mat: Mat) -> None:
+    ask = LowerLimits.Request(mass=math.nan)
+    ask.force = doubles(np.full(LAYOUT.n, 6.0))
+    answer = mat.client.call(LowerLimits, "limits", ask)
+    assert answer.success and "up to 6 N" in answer.message
+    bad = LowerLimits.Request(mass=500.0)
+    answer = mat.client.call(LowerLimits, "limits", bad)
+    assert not answer.success and "mass" in answer.message and "35 to 165 kg" in answer.message
+    press = mat.begin()
+    mat.stopped()
+    assert mat.client.safety.cause == "finger force"
+    assert "allowed: up to 6.0 N" in mat.client.safety.detail
+    mat.retracted()
+    mat.client.wait(lambda: press.done, 30.0, "result")
+    folder = mat.processes.log_dir.parent
+
+    def log() -> list[dict[str, Any]]:
+        text = (folder / "safety_events.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    stop = [e for e in log() if e["kind"] == "stop"][-1]
+    assert (stop["cause"], stop["after"]) == ("finger force", "STOPPED")
+    assert stop["limit"] == "trip limit of the region"
+    mat.cycles(round(5.5 / LAYOUT.cycle))
+    with np.load(folder / stop["drive_states"]) as kept:
+        at = int(np.searchsorted(kept["cycle"], stop["cycle"]))
+        assert kept["force"][at].max() > 6.0
+        assert kept["stamp"][-1] - kept["stamp"][0] > 6.0
+    mat.safe()
+    assert "reset" in [
+        json.loads(line)["kind"] for line in (folder / "safety_events.jsonl").open()
+    ]

@@ -7,6 +7,7 @@ The person lies face up, so the person's left is -y (REP 103, frame `mat`).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,6 +121,11 @@ class MatLayout:
     def trip_limit(self) -> NDArray[np.float64]:
         """Measured force that stops the mat, per finger, shape (n,), N."""
         return np.array([self.trip_limits[r] for r in self.regions])
+
+    @cached_property
+    def checksum(self) -> str:
+        """What tells this description from any other: SHA-256 of its content, hexadecimal."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def index(self, name: str) -> int:
         """Index of the finger called `name`.

@@ -1,32 +1,28 @@
-"""The supervisor's rules and state machine, without ROS.
+"""The supervisor's state machine over the rules of `rules.py`, without ROS.
 
-A rule is data: a name, a limit in words, where the limit comes from, the hazard it controls, and a
-pure function that looks at one `View` and returns what is wrong, or None. `Supervisor` applies
-every rule to every drive state; the most restrictive wins; the first cause latches. It starts
-without permission, and only a deliberate reset ends STOPPED, never straight into motion.
+Every rule is applied to every drive state; the most restrictive wins; the first cause latches. It
+starts without permission, and only a deliberate reset ends STOPPED, never straight into motion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.anatomy import HEAVIEST, LIGHTEST
 from spinemat.drive import Category, Stage
+from spinemat.errors import InvalidInput, number
 from spinemat.layout import MatLayout
+from spinemat.rules import RULES, Rule, Sample, Track, View, bad_data, region_limits
 
 Array = NDArray[np.float64]
 
-HAND_TIMEOUT = 0.100  # s: five messages at 50 Hz (engineering choice)
-HEARTBEAT_TIMEOUT = 1.0  # s (engineering choice)
 STEADY_TIMEOUT = 2.0  # s of wall time without a drive state (engineering choice)
 START_STATES = 50  # healthy drive states before permission (engineering choice)
-TOTAL_SHARE = 0.6  # of the body weight over the mat (section "dose" of the numbers; our choice)
-TRUNK_WEIGHT = 425.0  # N, trunk and head of a 75 kg adult lying on the mat
-TEMPERATURE = 80.0  # degC, motor winding (engineering choice)
 MOVING_FORCE, MOVING_HEIGHT = 1.0, 0.002  # N, m over the retracted position
 
 
@@ -40,51 +36,6 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One drive state as it came in; arrays of shape (n,), SI units."""
-
-    cycle: int
-    stamp: int  # ns
-    boot_id: str
-    position: Array
-    velocity: Array
-    force: Array
-    current: Array
-    temperature: Array
-    status: NDArray[np.int64]
-    stage: int
-    stage_reason: str = ""
-
-
-@dataclass(frozen=True)
-class View:
-    """All that a rule may look at."""
-
-    layout: MatLayout
-    trip_limit: Array  # N, shape (n,)
-    now: Sample
-    before: Sample | None
-    hand_held: bool
-    hand_age: float  # s of drive time; inf: never heard
-    heartbeat_age: dict[str, float]  # s, the smaller of drive and wall time; inf: never heard
-    unhealthy: dict[str, str]  # node -> its own complaint
-    granted: bool  # permission given with the state before
-    was_running: bool  # the drive stage obeyed commands with the state before
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One reason to stop."""
-
-    name: str
-    limit: str
-    source: str
-    hazard: str
-    check: Callable[[View], str | None]
-    category: Category = Category.RELEASE_AND_RETRACT
-
-
-@dataclass(frozen=True)
 class Decision:
     """Answer to one drive state."""
 
@@ -92,189 +43,6 @@ class Decision:
     granted: bool
     category: Category
     changed: bool
-
-
-def _bad_data(v: View) -> str | None:
-    s = v.now
-    for name in ("position", "velocity", "force", "current", "temperature"):
-        values = getattr(s, name)
-        if values.shape != (v.layout.n,):
-            return f"{name}: {values.size} values; allowed: {v.layout.n}"
-        if not np.isfinite(values).all():
-            i = int(np.argmin(np.isfinite(values)))
-            return f"{name} of {v.layout.names[i]} is {values[i]}; allowed: finite"
-    if s.status.shape != (v.layout.n,):
-        return f"status: {s.status.size} values; allowed: {v.layout.n}"
-    return None
-
-
-def _order(v: View) -> str | None:
-    if v.before is None:
-        return None
-    if v.now.boot_id != v.before.boot_id:
-        return "the drive stage restarted"
-    gap = v.now.cycle - v.before.cycle
-    if gap != 1:
-        return f"drive cycle went from {v.before.cycle} to {v.now.cycle}; allowed: one more"
-    elapsed = (v.now.stamp - v.before.stamp) * 1e-9
-    if not 0.0 < elapsed <= 0.1:
-        return f"drive stamp moved by {elapsed:.4f} s in one cycle; allowed: 0 to 0.1 s"
-    return None
-
-
-def _force(v: View) -> str | None:
-    over = v.now.force > v.trip_limit
-    if over.any():
-        i = int(np.argmax(v.now.force - v.trip_limit))
-        return (
-            f"{v.layout.names[i]}: {v.now.force[i]:.1f} N; allowed: up to {v.trip_limit[i]:.1f} N"
-        )
-    return None
-
-
-def _total(v: View) -> str | None:
-    total, limit = float(v.now.force.sum()), TOTAL_SHARE * TRUNK_WEIGHT
-    return f"all fingers: {total:.0f} N; allowed: up to {limit:.0f} N" if total > limit else None
-
-
-def _stroke(v: View) -> str | None:
-    low, high = v.layout.finger.stroke
-    out = (v.now.position < low - 0.005) | (v.now.position > high + 0.005)
-    if out.any():
-        i = int(np.argmax(out))
-        return (
-            f"{v.layout.names[i]}: {1e3 * v.now.position[i]:.1f} mm;"
-            f" allowed: {1e3 * low:.0f} to {1e3 * high:.0f} mm"
-        )
-    return None
-
-
-def _speed(v: View) -> str | None:
-    limit = (
-        2.5 * v.layout.finger.max_speed
-    )  # a released finger falls back faster than it is driven
-    fast = v.now.velocity > limit
-    if fast.any():
-        i = int(np.argmax(v.now.velocity))
-        return f"{v.layout.names[i]}: {v.now.velocity[i]:.3f} m/s; allowed: up to {limit:.3f} m/s"
-    return None
-
-
-def _temperature(v: View) -> str | None:
-    i = int(np.argmax(v.now.temperature))
-    if v.now.temperature[i] > TEMPERATURE:
-        return (
-            f"{v.layout.names[i]}: {v.now.temperature[i]:.0f} degC;"
-            f" allowed: up to {TEMPERATURE:.0f} degC"
-        )
-    return None
-
-
-def _status(v: View) -> str | None:
-    if v.now.status.any():
-        i = int(np.argmax(v.now.status != 0))
-        return f"{v.layout.names[i]} reports fault {int(v.now.status[i])}; allowed: 0"
-    return None
-
-
-def _hand(v: View) -> str | None:
-    if v.hand_age > HAND_TIMEOUT:
-        return f"silent for {v.hand_age:.2f} s; allowed: up to {HAND_TIMEOUT:.2f} s"
-    return None if v.hand_held else "the person let go of the hand control"
-
-
-def _heartbeat(v: View) -> str | None:
-    for node, age in v.heartbeat_age.items():
-        if age > HEARTBEAT_TIMEOUT:
-            return f"{node} silent for {age:.1f} s; allowed: up to {HEARTBEAT_TIMEOUT:.1f} s"
-    for node, complaint in v.unhealthy.items():
-        return f"{node}: {complaint}"
-    return None
-
-
-def _drive_released(v: View) -> str | None:
-    if v.granted and v.was_running and v.now.stage != Stage.RUNNING:
-        return f"the drive stage released the fingers by itself: {v.now.stage_reason}"
-    return None
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "drive data",
-        "finite, one value per finger",
-        "engineering choice",
-        "control on false data",
-        _bad_data,
-    ),
-    Rule(
-        "drive order",
-        "cycle + 1, stamp forward by up to 0.1 s",
-        "engineering choice",
-        "control on old data",
-        _order,
-    ),
-    Rule(
-        "finger force",
-        "trip limit of the region",
-        "config/mat.yaml limits.*.trip",
-        "crush, pain",
-        _force,
-    ),
-    Rule(
-        "total force",
-        "0.6 of the weight over the mat",
-        "engineering choice",
-        "the person is lifted",
-        _total,
-    ),
-    Rule(
-        "stroke",
-        "stroke of the fingers ± 5 mm",
-        "config/mat.yaml finger.stroke",
-        "loss of position",
-        _stroke,
-    ),
-    Rule(
-        "finger speed",
-        "2.5 x the largest driven speed, upward",
-        "config/mat.yaml max_speed",
-        "impact",
-        _speed,
-    ),
-    Rule(
-        "temperature",
-        "80 degC",
-        "engineering choice",
-        "burn, motor failure",
-        _temperature,
-        Category.RELEASE_AND_POWER_OFF,
-    ),
-    Rule(
-        "drive fault",
-        "no fault bit",
-        "engineering choice",
-        "drive failure",
-        _status,
-        Category.RELEASE_AND_POWER_OFF,
-    ),
-    Rule(
-        "hand control",
-        "held, heard within 0.1 s",
-        "hold to run; engineering choice",
-        "the person cannot stop the mat",
-        _hand,
-    ),
-    Rule(
-        "heartbeat", "heard within 1 s, healthy", "engineering choice", "a node died", _heartbeat
-    ),
-    Rule(
-        "drive watchdog",
-        "the drive runs while permitted",
-        "drive stage, 0.1 s",
-        "commands lost",
-        _drive_released,
-    ),
-)
 
 
 @dataclass
@@ -298,19 +66,33 @@ class Supervisor:
     later: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     stops: int = 0
+    took: float = 0.0  # s of wall time that the last judgement took; set by its owner
+    commanded: Array = field(init=False)  # m/s, velocities commanded last
+    excluded: NDArray[np.bool_] = field(init=False)
+    publishers: Mapping[str, int] = field(default_factory=dict)
     trip_limit: Array = field(init=False)
+    region_limit: dict[str, float] = field(init=False)
+    _track: Track = field(init=False)
     _before: Sample | None = field(init=False, default=None)
     _healthy: int = field(init=False, default=0)
     _hand: tuple[bool, int] | None = field(init=False, default=None)
     _beats: dict[str, tuple[int, float]] = field(init=False, default_factory=dict)
     _unhealthy: dict[str, str] = field(init=False, default_factory=dict)
+    _checksums: dict[str, str] = field(init=False, default_factory=dict)
+    _guarding: int | None = field(init=False, default=None)  # drive cycle at which it began
+    _session: int | None = field(init=False, default=None)  # drive cycle at which it began
+    _over: bool = field(init=False, default=False)  # a session is, and limits are still lowered
     _granted: bool = field(init=False, default=False)
     _ran: bool = field(init=False, default=False)
     _broken: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """Start without permission, or stopped when an earlier stop is still latched."""
+        n = self.layout.n
+        self.commanded, self.excluded = np.zeros(n), np.zeros(n, dtype=bool)
         self.trip_limit = self.layout.trip_limit.copy()
+        self.region_limit = region_limits()
+        self._track = Track(self.layout)
         self.waiting = ["drive data: no drive state seen"]
         if self.latched:
             self._latch("restart", self.latched, Category.RELEASE_AND_RETRACT)
@@ -319,13 +101,39 @@ class Supervisor:
         """Take the hand control's state, heard at drive cycle `cycle`."""
         self._hand = (held, cycle)
 
-    def heartbeat(self, node: str, cycle: int, steady: float, healthy: bool, text: str) -> None:
-        """Take a heartbeat, heard at drive cycle `cycle` and steady time `steady` (s)."""
+    def heartbeat(
+        self, node: str, cycle: int, steady: float, healthy: bool, text: str, mat: str = ""
+    ) -> None:
+        """Take a heartbeat, heard at drive cycle `cycle` and steady time `steady` (s).
+
+        `mat` is the checksum of the mat's description that the node was started with; empty: it
+        needs none.
+        """
         self._beats[node] = (cycle, steady)
+        self._checksums[node] = mat
         if healthy:
             self._unhealthy.pop(node, None)
         else:
             self._unhealthy[node] = text or "not healthy"
+
+    def guarding(self, active: bool, cycle: int) -> None:
+        """Take whether muscles protect themselves, heard at drive cycle `cycle`."""
+        if not active:
+            self._guarding = None
+        elif self._guarding is None:
+            self._guarding = cycle
+
+    def session(self, active: bool, cycle: int) -> None:
+        """Take whether a session goes on; after one, limits are those of the mat's file again."""
+        if active and self._session is None:
+            self._session, self._over = cycle, False
+            self._track.pressing = 0.0
+        elif not active and self._session is not None:
+            self._session, self._over = None, True
+        if self._over and self.state is State.READY:
+            self._over = False
+            self.trip_limit = self.layout.trip_limit.copy()
+            self.region_limit = region_limits()
 
     def stop(self, who: str) -> None:
         """Stop now because somebody asked."""
@@ -338,9 +146,28 @@ class Supervisor:
                 "drive silent", f"no drive state for {seconds:.1f} s", Category.RELEASE_AND_RETRACT
             )
 
-    def lower(self, limit: Array) -> None:
-        """Lower the trip limits; values above the present ones change nothing."""
-        self.trip_limit = np.minimum(self.trip_limit, limit)
+    def lower(self, limit: Array | None = None, mass: float | None = None) -> None:
+        """Lower the limits; values above the present ones change nothing.
+
+        Args:
+            limit: of each finger, shape (n,), N.
+            mass: of the person, kg; limits the sums by region.
+
+        Raises:
+            InvalidInput: wrong shape, not finite, not positive, or no mass of a person.
+        """
+        n = self.layout.n
+        if limit is not None:
+            limit = np.asarray(limit, dtype=float)
+            if limit.shape != (n,) or not (np.isfinite(limit) & (limit > 0.0)).all():
+                raise InvalidInput("force", limit.tolist(), f"{n} finite values above 0 N")
+        if mass is not None:
+            number("mass", mass, LIGHTEST, HEAVIEST, "kg")
+        if limit is not None:
+            self.trip_limit = np.minimum(self.trip_limit, limit)
+        if mass is not None:
+            for region, most in region_limits(mass).items():
+                self.region_limit[region] = min(self.region_limit[region], most)
 
     def reset(self, who: str, reason: str) -> tuple[bool, str]:
         """End STOPPED by a deliberate act; return (done, what happened)."""
@@ -363,8 +190,14 @@ class Supervisor:
     def on_state(self, sample: Sample, steady: float) -> Decision:
         """Judge one drive state, at steady time `steady` (s)."""
         before = self.state
+        if self._before is not None and sample.boot_id != self._before.boot_id:
+            self._track.clear()
         view = self._view(sample, steady)
-        broken = [(rule, text) for rule in self.rules if (text := _judge(rule, view))]
+        good = bad_data(view) is None
+        if good:
+            self._track.add(sample, self.commanded)
+        rules = self.rules if good else [r for r in self.rules if r.check is bad_data]
+        broken = [(rule, text) for rule in rules if (text := _judge(rule, view))]
         self._broken = [f"{rule.name}: {text}" for rule, text in broken]
         if self.state is State.STARTING:
             self._healthy = 0 if broken else self._healthy + 1
@@ -380,7 +213,7 @@ class Supervisor:
             self.state = State.MOVING if self._is_moving(sample) else State.READY
         self.waiting = list(self._broken) if self.state is State.STARTING else []
         self._granted = self.state in (State.READY, State.MOVING)
-        if not broken or broken[0][0].check is not _bad_data:
+        if good:
             self._before = sample
         self._ran = sample.stage == Stage.RUNNING
         return Decision(self.state, self._granted, self.category, self.state is not before)
@@ -396,14 +229,23 @@ class Supervisor:
         return View(
             layout=self.layout,
             trip_limit=self.trip_limit,
+            region_limit=self.region_limit,
             now=sample,
             before=self._before,
+            track=self._track,
             hand_held=held,
             hand_age=self._age(heard, sample),
             heartbeat_age=ages,
             unhealthy=self._unhealthy,
             granted=self._granted,
             was_running=self._ran,
+            excluded=self.excluded,
+            publishers=self.publishers,
+            checksum=self.layout.checksum,
+            checksums=self._checksums,
+            guarding_time=0.0 if self._guarding is None else self._age(self._guarding, sample),
+            session_time=0.0 if self._session is None else self._age(self._session, sample),
+            took=self.took,
         )
 
     def _age(self, heard: int | None, sample: Sample) -> float:

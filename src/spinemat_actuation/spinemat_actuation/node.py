@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ from spinemat_actuation.messages import (
 from spinemat_interfaces.action import Calibrate, Press, Retract
 from spinemat_interfaces.msg import Breathing, DriveState, Event, StiffnessMap
 from spinemat_interfaces.srv import Adjust
-from spinemat_ros.codec import doubles, floats, nanoseconds
+from spinemat_ros.codec import doubles, floats, nanoseconds, view
 from spinemat_ros.node import Voice, declare, declare_layout, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer, wait
 from spinemat_ros.spin import run
@@ -102,7 +103,7 @@ class FingerActuation(LifecycleNode):
         self._fingers = publisher(self, "fingers/state")
         self._joints = publisher(self, "joint_states")
         self._diagnostics = publisher(self, "/diagnostics")
-        self._voice = Voice(self)
+        self._voice = Voice(self, self._layout)
         subscription(self, "drive/state", self._on_state, NEWEST)
         subscription(self, "stiffness", self._on_stiffness)
         subscription(self, "breathing", self._on_breathing)
@@ -167,7 +168,7 @@ class FingerActuation(LifecycleNode):
     def _on_state(self, msg: DriveState) -> None:
         if not self._active:
             return
-        position, force = floats(msg.position), floats(msg.force)
+        position, force = view(msg.position), view(msg.force)
         if self._refuse(msg, position, force):
             return
         if self._cycle and msg.cycle > self._cycle + 1:
@@ -177,11 +178,11 @@ class FingerActuation(LifecycleNode):
         self._watch_stage(msg)
         if self._running and not self._presses and not self._retracts:
             self._tests.tick(msg, self._control, self._voice)
-        breath = self._inspired(now)
         for press in self._presses:
             if press.handle.is_cancel_requested:
                 press.run.cancel(msg.cycle)
-            press.run.breath = breath
+            if press.run.goal.gated:
+                press.run.breath = self._inspired(now)
             press.run.tick(msg.cycle, self._control)
         velocity, ceiling = self._control.step(position, force)
         self._commands.publish(self._told.answer(msg, velocity, ceiling))
@@ -195,7 +196,7 @@ class FingerActuation(LifecycleNode):
         n, wrong = self._layout.n, ""
         if len(position) != n or len(force) != n:
             wrong = f"position, force: {len(position)}, {len(force)} values; allowed: {n} each"
-        elif not np.isfinite(position + force).all():
+        elif not isfinite(position @ position + force @ force):
             wrong = "position or force is not finite; allowed: finite values"
         elif msg.boot_id == self._boot and msg.cycle <= self._cycle:
             wrong = f"cycle {msg.cycle} after {self._cycle}; allowed: a later one"

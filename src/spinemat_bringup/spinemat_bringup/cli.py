@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import click
 from rich.progress import Progress
 
 from spinemat_bringup.cli_common import (
-    PHASES,
     SAFETY,
     Interrupt,
     console,
@@ -25,10 +23,14 @@ from spinemat_bringup.cli_common import (
     out_option,
     patient_option,
     plain_errors,
+    say,
     seed_option,
     session_bar,
+    simple,
+    state_folder,
 )
 from spinemat_bringup.cli_patient import patient_group
+from spinemat_bringup.cli_safety import events, reset, status, stop
 from spinemat_bringup.graph import SIMULATORS
 from spinemat_bringup.outcome import software_version
 
@@ -127,8 +129,7 @@ def up(
         mat = mat_config or share("config", "mat.yaml")
         parse_faults(load_layout(mat), broken)
         person = find_patient(patient, seed)
-        state_dir = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-        state_dir = state_dir / "spinemat" / namespace.strip("/")
+        state_dir = state_folder(namespace)
         nodes = describe(
             GraphOptions(
                 mat.resolve(),
@@ -247,14 +248,14 @@ def session_run(
 @namespace_option
 def session_pause(namespace: str) -> None:
     """Unload the fingers and wait."""
-    _simple("pause", namespace)
+    simple("pause", namespace)
 
 
 @session.command("resume")
 @namespace_option
 def session_resume(namespace: str) -> None:
     """Go on after a pause."""
-    _simple("resume", namespace)
+    simple("resume", namespace)
 
 
 @session.command("adjust")
@@ -266,68 +267,7 @@ def session_adjust(strength: float, rate: float, namespace: str) -> None:
     from spinemat_bringup.client import MatClient
 
     with plain_errors(), MatClient(namespace) as client:
-        _say(*client.adjust(strength, rate))
-
-
-def _simple(service: str, namespace: str) -> None:
-    from spinemat_bringup.client import MatClient
-
-    with plain_errors(), MatClient(namespace) as client:
-        _say(*client.trigger(service))
-
-
-def _say(done: bool, message: str) -> None:
-    console.print(message, soft_wrap=True)
-    sys.exit(0 if done else 1)
-
-
-@main.command()
-@namespace_option
-def stop(namespace: str) -> None:
-    """Stop: all fingers release and retract; latched until `reset`."""
-    _simple("stop", namespace)
-
-
-@main.command()
-@click.option("--who", required=True, help="Who decides.")
-@click.option("--reason", required=True, help="Why it is safe to go on.")
-@namespace_option
-def reset(who: str, reason: str, namespace: str) -> None:
-    """End a stop, once every cause is gone. Nothing moves by itself afterwards."""
-    from spinemat_bringup.client import MatClient
-
-    with plain_errors(), MatClient(namespace) as client:
-        _say(*client.reset(who, reason))
-
-
-@main.command()
-@namespace_option
-def status(namespace: str) -> None:
-    """Say how a running mat is; exit status 0 if it is ready or moving."""
-    from spinemat_bringup.client import MatClient
-
-    with plain_errors(), MatClient(namespace) as client:
-        client.wait(lambda: client.safety is not None, 5.0, f"safety_supervisor in {namespace}")
-        end = time.monotonic() + 2.0
-        while client.session is None and time.monotonic() < end:
-            client.spin(0.1)
-        s, c = client.safety, client.session
-        assert s is not None
-        console.print(
-            f"safety:  {SAFETY[s.state]}" + (f": {s.cause}: {s.detail}" if s.cause else ""),
-            soft_wrap=True,
-        )
-        for cause in s.later_causes:
-            console.print(f"         also {cause}", soft_wrap=True)
-        for missing in s.waiting_for:
-            console.print(f"         waiting for {missing}", soft_wrap=True)
-        if c is None:
-            console.print("session: session_orchestrator is silent")
-        else:
-            detail = f": {c.detail}" if c.detail else ""
-            console.print(f"session: {PHASES[c.phase]}{detail}", soft_wrap=True)
-        console.print(f"drive:   cycle {s.cycle}")
-    sys.exit(0 if s.state in (1, 2) else 1)
+        say(*client.adjust(strength, rate))
 
 
 @main.command()
@@ -455,4 +395,5 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
-main.add_command(patient_group)
+for command in (patient_group, stop, reset, status, events):
+    main.add_command(command)

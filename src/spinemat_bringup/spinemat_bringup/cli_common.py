@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -157,3 +158,23 @@ def finish(outcome: Outcome, json_file: Path | None, interrupted: bool = False) 
     if interrupted:
         sys.exit(130)
     sys.exit(0 if outcome.passed else 1)
+
+
+def state_folder(namespace: str) -> Path:
+    """Where a mat that is up keeps its latch, calibration and safety log."""
+    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    return root / "spinemat" / namespace.strip("/")
+
+
+def simple(service: str, namespace: str) -> None:
+    """Call a plain service of a mat that is up and exit with its answer."""
+    from spinemat_bringup.client import MatClient
+
+    with plain_errors(), MatClient(namespace) as client:
+        say(*client.trigger(service))
+
+
+def say(done: bool, message: str) -> None:
+    """Print an answer and exit: 0 if it was done."""
+    console.print(message, soft_wrap=True)
+    sys.exit(0 if done else 1)

@@ -33,6 +33,11 @@ def bools(values: ArrayLike) -> list[bool]:
     return result
 
 
+def view(field: Any) -> NDArray[np.float64]:
+    """Return a float64 field as an array on the message's own memory, shape (n,); read only."""
+    return np.frombuffer(field) if len(field) else np.empty(0)
+
+
 def floats(field: Any) -> NDArray[np.float64]:
     """Return a float64 field as an array of its own, shape (n,)."""
     return np.array(field, dtype=np.float64)

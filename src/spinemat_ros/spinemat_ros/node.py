@@ -100,8 +100,9 @@ def header(node: Node, nanoseconds: int) -> Header:
 class Voice:
     """A node's heartbeat and events."""
 
-    def __init__(self, node: Node, beat_cycles: int = 25) -> None:
+    def __init__(self, node: Node, layout: MatLayout | None = None, beat_cycles: int = 25) -> None:
         self._node = node
+        self._mat = layout.checksum if layout is not None else ""
         self._every = beat_cycles
         self._beat_at = -1
         self._beats = publisher(node, "heartbeat")
@@ -122,6 +123,7 @@ class Voice:
                     cycle=cycle,
                     late_cycles=self.late,
                     healthy=not complaint,
+                    mat=self._mat,
                     detail=complaint,
                 )
             )

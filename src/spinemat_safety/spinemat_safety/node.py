@@ -11,29 +11,39 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from spinemat.safety import STEADY_TIMEOUT, Sample, State, Supervisor
+from spinemat.errors import InvalidInput
+from spinemat.rules import Sample
+from spinemat.safety import STEADY_TIMEOUT, State, Supervisor
 from spinemat_interfaces.msg import (
+    DriveCommand,
     DrivePermit,
     DriveState,
     Event,
+    FingerState,
+    Guarding,
     HandControl,
     Heartbeat,
     SafetyState,
+    SessionState,
 )
-from spinemat_interfaces.srv import Reset
-from spinemat_ros.codec import doubles, floats, nanoseconds
+from spinemat_interfaces.srv import LowerLimits, Reset
+from spinemat_ros.codec import doubles, floats, nanoseconds, seconds
 from spinemat_ros.files import write_whole
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import run
+from spinemat_safety.evidence import Evidence
 
 STATE_CYCLES = 25  # safety/state at 10 Hz
+FUTURE = 0.100  # s that a stamp may be ahead of the drive's time (engineering choice)
 
 
 class SafetySupervisor(Node):
@@ -48,9 +58,17 @@ class SafetySupervisor(Node):
         folder = Path(declare(self, "state_dir", "", "folder of the latch; empty: not kept"))
         self._latch = folder / "safety_latch.json" if str(folder) != "." else None
         self._boot = uuid.uuid4().hex
+        self._evidence = Evidence(
+            self._latch.parent if self._latch else None,
+            self._layout.cycle,
+            self.get_logger().error,
+        )
+        self._sample: Sample | None = None
         self._supervisor = Supervisor(
             self._layout, required=tuple(required), latched=self._earlier_stop()
         )
+        self._known = self._supervisor.state, 0, 0  # state, stops and later causes already noted
+        self._note("started", State.STARTING, mat=self._layout.checksum)
         self._keep()
         self._sequence = 0
         self._last: DriveState | None = None
@@ -62,6 +80,11 @@ class SafetySupervisor(Node):
         subscription(self, "hand_control", self._on_hand)
         subscription(self, "heartbeat", self._on_heartbeat)
         subscription(self, "stop", self._on_stop_topic)
+        subscription(self, "drive/command", self._on_command)
+        subscription(self, "fingers/state", self._on_fingers)
+        subscription(self, "guarding", self._on_guarding)
+        subscription(self, "session/state", self._on_session)
+        self.create_service(LowerLimits, "limits", self._on_limits)
         self.create_service(Trigger, "stop", self._on_stop)
         self.create_service(Reset, "reset", self._on_reset)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -94,6 +117,7 @@ class SafetySupervisor(Node):
 
     def close(self) -> None:
         """Forget the latch after a clean end that was not a stop."""
+        self._evidence.close()
         if self._latch is not None and self._supervisor.state is not State.STOPPED:
             self._latch.unlink(missing_ok=True)
 
@@ -113,9 +137,14 @@ class SafetySupervisor(Node):
             stage=msg.stage,
             stage_reason=msg.stage_reason,
         )
+        self._sample = sample
+        began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
+        self._supervisor.took = time.thread_time() - began
         if msg.cycle % 2 == 0 or not decision.granted:
             self._answer(msg, decision.granted, decision.category)
+        self._evidence.keep(sample)
+        self._note_changes()
         self._voice.tick(msg.cycle, sample.stamp)
         if msg.cycle % STATE_CYCLES == 0 or decision.changed:
             self._tell()
@@ -159,17 +188,73 @@ class SafetySupervisor(Node):
         elif before is None or {before[0], s.state} != {State.READY, State.MOVING}:
             self._voice.say("safety", s.state.name, data)
 
+    def _note(self, kind: str, before: State, **data: Any) -> None:
+        self._evidence.note(kind, self._sample, before, self._supervisor.state, **data)
+
+    def _note_changes(self) -> None:
+        """Write stops and later causes to the log."""
+        s = self._supervisor
+        (before, stops, later), self._known = self._known, (s.state, s.stops, len(s.later))
+        if s.stops > stops:
+            self._note("stop", before, cause=s.cause, detail=s.detail, category=s.category.name)
+            later = 0
+        for text in s.later[later:]:
+            cause, _, detail = text.partition(": ")
+            self._note("later cause", s.state, cause=cause, detail=detail)
+
+    def _fresh(self, stamp: Time) -> bool:
+        """Whether a message is not from the future, as far as the drive's time is known."""
+        return seconds(stamp) <= 1e-9 * self._voice.now + FUTURE
+
+    def _on_command(self, msg: DriveCommand) -> None:
+        velocity = floats(msg.velocity)
+        if velocity.shape == (self._layout.n,) and np.isfinite(velocity).all():
+            self._supervisor.commanded = velocity
+
+    def _on_fingers(self, msg: FingerState) -> None:
+        mode = np.array(msg.mode)
+        if mode.shape == (self._layout.n,):
+            self._supervisor.excluded = mode == FingerState.EXCLUDED
+
+    def _on_guarding(self, msg: Guarding) -> None:
+        self._supervisor.guarding(msg.active, self._voice.cycle)
+
+    def _on_session(self, msg: SessionState) -> None:
+        active = msg.phase not in (SessionState.IDLE, SessionState.ABORTED)
+        self._supervisor.session(active, self._voice.cycle)
+
+    def _on_limits(
+        self, request: LowerLimits.Request, response: LowerLimits.Response
+    ) -> LowerLimits.Response:
+        s = self._supervisor
+        force = floats(request.force)
+        try:
+            s.lower(
+                force if force.size else None, None if np.isnan(request.mass) else request.mass
+            )
+        except InvalidInput as error:
+            response.success, response.message = False, str(error)
+            return response
+        sums = ", ".join(f"{name} {most:.0f} N" for name, most in s.region_limit.items())
+        response.success = True
+        response.message = f"fingers up to {s.trip_limit.max():g} N; together: {sums}"
+        self._note("limits", s.state, detail=response.message)
+        self._tell()
+        return response
+
     def _on_hand(self, msg: HandControl) -> None:
-        self._supervisor.hand(msg.held, self._voice.cycle)
+        if self._fresh(msg.header.stamp):
+            self._supervisor.hand(msg.held, self._voice.cycle)
 
     def _on_heartbeat(self, msg: Heartbeat) -> None:
-        if msg.node != self.get_name():
+        if msg.node != self.get_name() and self._fresh(msg.header.stamp):
             self._supervisor.heartbeat(
-                msg.node, msg.cycle, time.monotonic(), msg.healthy, msg.detail
+                msg.node, msg.cycle, time.monotonic(), msg.healthy, msg.detail, msg.mat
             )
 
     def _stop(self, who: str) -> None:
         self._supervisor.stop(who)
+        self._note_changes()
         if self._last is not None:
             self._answer(self._last, False, self._supervisor.category)
         self._tell()
@@ -184,7 +269,11 @@ class SafetySupervisor(Node):
         self._stop("the stop topic")
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        before = self._supervisor.state
         response.success, response.message = self._supervisor.reset(request.who, request.reason)
+        kind = "reset" if response.success else "reset refused"
+        self._note(kind, before, detail=response.message)
+        self._known = self._supervisor.state, self._supervisor.stops, len(self._supervisor.later)
         if response.success:
             self._keep()
             self._voice.say("reset", response.message)
@@ -194,11 +283,15 @@ class SafetySupervisor(Node):
         return response
 
     def _check_silence(self) -> None:
+        self._supervisor.publishers = {
+            topic: self.count_publishers(topic) for topic in ("drive/command", "drive/permit")
+        }
         silent = time.monotonic() - self._heard
         if self._last is None:
             self._tell()
         elif silent > STEADY_TIMEOUT:
             self._supervisor.stalled(silent)
+            self._note_changes()
             self._tell()
 
 

@@ -48,7 +48,7 @@ class SpineContour(LifecycleNode):
         self._maps = publisher(self, "stiffness")
         self._breaths = publisher(self, "breathing")
         self._loads = publisher(self, "pressure")
-        self._voice = Voice(self)
+        self._voice = Voice(self, self._layout)
         self._press = ActionCall(self, Press, "fingers/press")
         subscription(self, "fingers/state", self._on_fingers)
         ScriptServer(self, ScanSpine, "scan_spine", self._scan)

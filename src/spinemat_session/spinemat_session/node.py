@@ -25,7 +25,7 @@ from spinemat.programme import Programme, load_programmes, plan_phase
 from spinemat.scan import GAP, GROUP_SPACING, RAMP_RATE, REST_TIME
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
-from spinemat_interfaces.srv import Adjust
+from spinemat_interfaces.srv import Adjust, LowerLimits
 from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
 from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.files import write_whole
@@ -82,11 +82,12 @@ class SessionOrchestrator(Node):
         self._kept: dict[str, Any] = {}
         self._pressing: Press.Goal | None = None
         self._states = publisher(self, "session/state")
-        self._voice = Voice(self)
+        self._voice = Voice(self, self._layout)
         self._cycles = CycleWaiter()
         self._scan = ActionCall(self, ScanSpine, "scan_spine")
         self._press = ActionCall(self, Press, "fingers/press")
         self._retract = ActionCall(self, Retract, "fingers/retract")
+        self._limits = self.create_client(LowerLimits, "limits")
         self._adjust = self.create_client(Adjust, "fingers/adjust")
         subscription(self, "fingers/state", self._on_fingers)
         subscription(self, "safety/state", self._on_safety)
@@ -245,6 +246,7 @@ class SessionOrchestrator(Node):
             + sum(phase.duration + PHASE_TIME for phase in programme.phases)
         )
         self._stops = self._safety.stops if self._safety else 0
+        self._limits.call_async(LowerLimits.Request(mass=request.mass))
         self._kept = {
             "session_id": self._state.session_id,
             "person": {
