@@ -1,7 +1,8 @@
 """`spinemat bench stops`: every way to a stop, judged by the simulator's truth in drive time.
 
-Simulator and supervisor run on between the runs; only a killed controller starts again. Cycles of
-the truth are those of the drive: truth N is how cycle N ended, with what the drive did in it.
+Simulator and supervisor run on between the runs of a path; only a killed controller starts again.
+Cycles of the truth are those of the drive: truth N is how cycle N ended, with what the drive did
+in it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ STRONG = 5.0  # N: below it a rate of unloading says little
 WATCH = 100  # cycles with permit after a stop in which nothing may move
 TIME_LIMIT = 5.0  # s of drive time: a stop that takes longer has failed
 WALL_LIMIT = 60.0  # s of wall time: something hangs
-REPEATS = 0.1  # share of runs that may be begun again
+REPEATS = 0.1  # share of runs for which press or graph may be begun again
 CANCEL_LIMIT, STOP_LIMIT, UNLOAD_LIMIT = 0.5, 0.4, 0.1  # s
 RATE_LIMIT = 400.0  # N/s
 
@@ -76,6 +77,10 @@ class Run(NamedTuple):
 
 class Disturbed(RuntimeError):
     """The press ended before the cause came; the message says why."""
+
+
+class Held(NoAnswer):
+    """A stop did not release the fingers in time."""
 
 
 class Bench:
@@ -113,12 +118,16 @@ class Bench:
         """Whether all fingers are truly released and retracted, and at rest."""
         return self._down >= SETTLED
 
-    def _within(self, done: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait for something that has to happen within `seconds` of drive time."""
-        end = self.cycle + seconds / self.layout.cycle
-        self.client.wait(lambda: done() or self.cycle > end, WALL_LIMIT, what)
-        if not done():
-            raise NoAnswer(f"{what}: not within {seconds:g} s of drive time")
+    def _released(self) -> None:
+        """Wait for release and retraction, in drive time."""
+        end = self.cycle + TIME_LIMIT / self.layout.cycle
+        what = "release and retraction"
+        try:
+            self.client.wait(lambda: self.down() or self.cycle > end, WALL_LIMIT, what)
+        except NoAnswer as error:
+            raise Held(str(error)) from error
+        if not self.down():
+            raise Held(f"{what}: not within {TIME_LIMIT:g} s of drive time")
 
     def cycles(self, count: int) -> None:
         """Let `count` more cycles pass."""
@@ -180,7 +189,8 @@ class Bench:
 
         Raises:
             Disturbed: the press ended by itself; the mat is READY again.
-            NoAnswer: the mat does not do what it must.
+            Held: the fingers are not let go of.
+            NoAnswer: the mat does not come back.
         """
         try:
             sent = self._pressed(turns)
@@ -189,7 +199,7 @@ class Bench:
             raise
         since = self.cycle
         path.cause(self, sent)
-        self._within(self.down, TIME_LIMIT, "release and retraction")
+        self._released()
         down = self.cycle
         path.mend(self)
         if path.stops:
@@ -333,34 +343,59 @@ def stops(
         wanted: false once the user asks to end; a path that is not complete is left out.
 
     Raises:
-        NoAnswer: the mat does not come up, does not let go, or does not come back.
+        Held: the fingers are not let go of.
+        NoAnswer: presses or graphs had to be begun again too often.
     """
     started = time.monotonic()
     outcome = Outcome("bench stops", details={"runs": runs, "seed": seed, "paths": {}})
-    with _bench(seed) as bench:
-        for name in paths or PATHS:
-            path, begun = PATHS[name], time.monotonic()
-            turns = np.random.default_rng([seed, list(PATHS).index(name)])
-            found: list[Run] = []
-            disturbed: list[str] = []
-            while len(found) < runs and wanted():
-                try:
-                    found.append(bench.run(path, turns.uniform(*MOMENT)))
-                except Disturbed as error:
-                    disturbed.append(str(error))
-                    if len(disturbed) > 1 + REPEATS * runs:
-                        raise NoAnswer(f"{name}: presses end by themselves: {error}") from error
-            if len(found) < runs:
-                break
-            median = _check(outcome, name, path, found)
-            outcome.details["paths"][name] = median | {
-                "begun_again": disturbed,
-                "wall_seconds": time.monotonic() - begun,
-                "each": [r._asdict() for r in found],
-            }
-            say(f"{name}: {runs} runs, {time.monotonic() - begun:.0f} s")
+    for name in paths or PATHS:
+        begun = time.monotonic()
+        rng = np.random.default_rng([seed, list(PATHS).index(name)])
+        found: list[Run] = []
+        stuck: list[str] = []
+        disturbed: list[str] = []
+        while len(found) < runs and wanted():
+            try:
+                _measure(PATHS[name], runs, seed, rng, found, disturbed, wanted)
+            except Held:
+                raise
+            except NoAnswer as error:  # let go of everything, but did not come back
+                stuck.append(str(error))
+            if len(stuck) + len(disturbed) > 1 + REPEATS * runs:
+                raise NoAnswer(f"{name}: begun again too often: {[*stuck, *disturbed][-1]}")
+        if len(found) < runs:
+            break
+        figures = _check(outcome, name, PATHS[name], found)
+        outcome.details["paths"][name] = figures | {
+            "graphs_stuck": stuck,
+            "begun_again": disturbed,
+            "wall_seconds": time.monotonic() - begun,
+            "each": [r._asdict() for r in found],
+        }
+        say(
+            f"{name}: {runs} runs, {time.monotonic() - begun:.0f} s; begun again:"
+            f" {len(disturbed)} presses, {len(stuck)} graphs"
+        )
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def _measure(
+    path: StopPath,
+    runs: int,
+    seed: int,
+    rng: np.random.Generator,
+    found: list[Run],
+    disturbed: list[str],
+    wanted: Callable[[], bool],
+) -> None:
+    """Add runs on a graph of their own until there are `runs`, or too many were disturbed."""
+    with _bench(seed) as bench:
+        while len(found) < runs and len(disturbed) <= 1 + REPEATS * runs and wanted():
+            try:
+                found.append(bench.run(path, rng.uniform(*MOMENT)))
+            except Disturbed as error:
+                disturbed.append(str(error))
 
 
 def _check(outcome: Outcome, name: str, path: StopPath, found: list[Run]) -> dict[str, float]:
