@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats import MAT, closed_loop
+from mats import MAT, ROOT, closed_loop
 from spinemat.drive import Category, Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
@@ -510,3 +511,22 @@ def test_a_log_that_cannot_be_written_is_said_and_nothing_breaks(tmp_path: Path)
     log.note("stop", sample(1), State.MOVING, State.STOPPED, cause="dwell", detail="too long")
     log.close()
     assert len(complaints) == 2 and "cannot be written" in complaints[0]
+
+
+# --- the document -------------------------------------------------------------------------------
+
+
+def test_the_safety_document_tells_of_every_rule_and_of_tests_that_exist() -> None:
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ") and "`test_" in line
+    ]
+    told = [tuple(row[:4]) for row in rows]
+    assert told == [(r.name, r.hazard, r.limit, r.source) for r in RULES]
+    for row, rule in zip(rows, RULES, strict=True):
+        assert row[4].replace(" ", "_").upper() == rule.category.name
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").glob("test_*.py"))
+    for name in set(re.findall(r"`(test_\w+)`", text)):
+        assert f"def {name}(" in code
