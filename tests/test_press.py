@@ -17,6 +17,7 @@ from spinemat.gains import SLEW
 from spinemat.layout import MatLayout, load_layout, parse_layout
 from spinemat.press import Phase, PressRun
 from spinemat.press_goal import PressGoal, Waveform, check_goal, wave
+from spinemat_sim.patient import presets
 
 LAYOUT = load_layout(MAT)
 
@@ -261,3 +262,47 @@ def test_regions_fade_out_and_breathing_in_takes_force_away() -> None:
     np.testing.assert_allclose(peaks["as asked"], 10.0, atol=0.1)
     np.testing.assert_allclose(peaks["breathing in"], 2.0 + 0.7 * 8.0, atol=0.1)
     np.testing.assert_allclose(peaks["one region"], [10.0, 10.0, 2.0, 2.0], atol=0.1)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    patient=st.sampled_from([*presets(), "17", "1203", "4000"]),
+    seed=st.integers(0, 2**31 - 1),
+    cancel_after=st.floats(0.2, 6.0),
+)
+def test_any_press_on_any_patient_keeps_its_limits_and_lets_go(
+    patient: str, seed: int, cancel_after: float
+) -> None:
+    loop = closed_loop(patient, seed % 3)
+    rng = np.random.default_rng(seed)
+    fingers = np.sort(rng.choice(LAYOUT.n, int(rng.integers(1, 9)), replace=False))
+    shape = rng.choice([w for w in Waveform if w is not Waveform.CONTACT])
+    limit, rate = LAYOUT.press_limit[fingers], float(rng.uniform(0.2, 1.5))
+    preload = rng.uniform(0.6, 4.0, fingers.size)
+    amplitude = np.minimum(limit - preload, SLEW / (Waveform(shape).steepest * rate)) * 0.99
+    mass = loop.plant.person.patient.mass
+    allowed = min(regional_sums(mass).values())
+    amplitude *= rng.uniform(0.1, 1.0) * min(1.0, 0.8 * allowed / (preload + amplitude).sum())
+    preload = np.maximum(preload * min(1.0, 0.2 * allowed / preload.sum()), 0.5)
+    goal = check_goal(
+        LAYOUT,
+        **asked(
+            waveform=int(shape), fingers=fingers.tolist(), preload=preload.tolist(),
+            amplitude=amplitude.tolist(), phase=rng.uniform(0.0, 6.0, fingers.size).tolist(),
+            rate=rate, duration=6.0, mass=mass,
+        ),
+    )  # fmt: skip
+    run, cancelled, since = PressRun(goal, LAYOUT), 0, 0
+    while not run.done:
+        loop.step(run)
+        assert np.isfinite(loop.control.velocity).all()
+        assert (loop.control.reference <= LAYOUT.press_limit).all()
+        since += run.phase is Phase.RHYTHM
+        if not cancelled and since * LAYOUT.cycle > cancel_after:
+            run.cancel(loop.cycle)
+            cancelled = loop.cycle
+    assert not cancelled or (loop.cycle - cancelled) * LAYOUT.cycle <= 0.5
+    for _ in range(round(2.0 / LAYOUT.cycle)):
+        loop.step()
+    assert loop.plant.truth().force.max() < 0.01
+    assert (loop.peak < LAYOUT.trip_limit).all()

@@ -194,16 +194,19 @@ class FingerActuation(LifecycleNode):
     def _refuse(self, msg: DriveState, position: Array, force: Array) -> bool:
         """Whether a drive state is no good: it gets no answer, and the drive stage releases."""
         n, wrong = self._layout.n, ""
+        known = msg.boot_id == self._boot
+        if known and msg.cycle == self._cycle:
+            return True  # answered already: in lock-step the first state is repeated
         if len(position) != n or len(force) != n:
             wrong = f"position, force: {len(position)}, {len(force)} values; allowed: {n} each"
         elif not isfinite(position @ position + force @ force):
             wrong = "position or force is not finite; allowed: finite values"
-        elif msg.boot_id == self._boot and msg.cycle <= self._cycle:
+        elif known and msg.cycle < self._cycle:
             wrong = f"cycle {msg.cycle} after {self._cycle}; allowed: a later one"
         if wrong and not self._refused:
             self._voice.say("refused", f"drive/state: {wrong} (said once)", {}, Event.WARNING)
         self._refused = bool(wrong)
-        if not wrong and msg.boot_id != self._boot:
+        if not wrong and not known:
             if self._boot:
                 self._drop_all("the drive stage restarted")
             self._boot, self._cycle = msg.boot_id, 0
