@@ -362,7 +362,7 @@ EVENTS: dict[str, Callable[[Drive], object]] = {
 }
 
 
-@pytest.mark.parametrize(("state", "event"), itertools.product(State, EVENTS))
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, EVENTS)))
 def test_every_state_with_every_event(state: State, event: str) -> None:
     d = _reach(state)
     s, limit = d.supervisor, d.supervisor.trip_limit.copy()

@@ -244,7 +244,8 @@ def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) 
 
 def test_a_second_controller_is_a_stop(mat: Mat) -> None:
     press = mat.begin()
-    mat.client.wait(mat.loaded, 60.0, "press")
+    mat.client.wait(lambda: press.done or mat.loaded(), 60.0, "press")
+    assert not press.done, f"{press.result.message}: {mat.client.safety}"
     with MatClient("/mat") as other:
         publisher(other._node, "drive/command")
         mat.stopped()
