@@ -126,40 +126,6 @@ def test_a_second_controller_is_a_stop(mat: Mat) -> None:
     assert not press.result.success
 
 
-def test_limits_are_lowered_and_every_stop_is_on_disk(mat: Mat) -> None:
-    ask = LowerLimits.Request(mass=math.nan)
-    ask.force = doubles(np.full(LAYOUT.n, 6.0))
-    answer = mat.client.call(LowerLimits, "limits", ask)
-    assert answer.success and "up to 6 N" in answer.message
-    bad = LowerLimits.Request(mass=500.0)
-    answer = mat.client.call(LowerLimits, "limits", bad)
-    assert not answer.success and "mass" in answer.message and "35 to 165 kg" in answer.message
-    press = mat.begin()
-    mat.stopped()
-    assert mat.client.safety.cause == "finger force"
-    assert "allowed: up to 6.0 N" in mat.client.safety.detail
-    mat.retracted()
-    mat.client.wait(lambda: press.done, 30.0, "result")
-    folder = mat.processes.log_dir.parent
-
-    def log() -> list[dict[str, Any]]:
-        text = (folder / "safety_events.jsonl").read_text()
-        return [json.loads(line) for line in text.splitlines()]
-
-    stop = [e for e in log() if e["kind"] == "stop"][-1]
-    assert (stop["cause"], stop["after"]) == ("finger force", "STOPPED")
-    assert stop["limit"] == "trip limit of the region"
-    mat.cycles(round(5.5 / LAYOUT.cycle))
-    with np.load(folder / stop["drive_states"]) as kept:
-        at = int(np.searchsorted(kept["cycle"], stop["cycle"]))
-        assert kept["force"][at].max() > 6.0
-        assert kept["stamp"][-1] - kept["stamp"][0] > 6.0
-    mat.safe()
-    assert "reset" in [
-        json.loads(line)["kind"] for line in (folder / "safety_events.jsonl").open()
-    ]
-
-
 # --- losses -------------------------------------------------------------------------------------
 
 
@@ -290,3 +256,40 @@ def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) 
     _nothing_moves(mat, down)
     assert c.safety.state == SafetyState.READY
     c.wait(lambda: c.session.phase == SessionState.IDLE, 30.0, "IDLE")
+
+
+# --- limits stay low until a session ends: nothing strong can be pressed after this ---------------
+
+
+def test_limits_are_lowered_and_every_stop_is_on_disk(mat: Mat) -> None:
+    ask = LowerLimits.Request(mass=math.nan)
+    ask.force = doubles(np.full(LAYOUT.n, 6.0))
+    answer = mat.client.call(LowerLimits, "limits", ask)
+    assert answer.success and "up to 6 N" in answer.message
+    bad = LowerLimits.Request(mass=500.0)
+    answer = mat.client.call(LowerLimits, "limits", bad)
+    assert not answer.success and "mass" in answer.message and "35 to 165 kg" in answer.message
+    press = mat.begin()
+    mat.stopped()
+    assert mat.client.safety.cause == "finger force"
+    assert "allowed: up to 6.0 N" in mat.client.safety.detail
+    mat.retracted()
+    mat.client.wait(lambda: press.done, 30.0, "result")
+    folder = mat.processes.log_dir.parent
+
+    def log() -> list[dict[str, Any]]:
+        text = (folder / "safety_events.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    stop = [e for e in log() if e["kind"] == "stop"][-1]
+    assert (stop["cause"], stop["after"]) == ("finger force", "STOPPED")
+    assert stop["limit"] == "trip limit of the region"
+    mat.cycles(round(5.5 / LAYOUT.cycle))
+    with np.load(folder / stop["drive_states"]) as kept:
+        at = int(np.searchsorted(kept["cycle"], stop["cycle"]))
+        assert kept["force"][at].max() > 6.0
+        assert kept["stamp"][-1] - kept["stamp"][0] > 6.0
+    mat.safe()
+    assert "reset" in [
+        json.loads(line)["kind"] for line in (folder / "safety_events.jsonl").open()
+    ]
