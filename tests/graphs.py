@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mats import MAT
+from spinemat.drive import Stage
 from spinemat.layout import load_layout
 from spinemat_bringup.client import MatClient, NoAnswer, Sent
 from spinemat_bringup.graph import NAMESPACE, GraphOptions, describe
@@ -119,6 +120,9 @@ class Mat:
             self.retracted()
             c.wait(self._reset, 30.0, "reset")
         c.wait_ready()
+        # permission is given now; the drive stage runs, and the controller knows, a few cycles later
+        c.wait(lambda: self.truth[-1].stage == int(Stage.RUNNING), 30.0, "drive stage")
+        self.cycles(5)
 
     def _reset(self) -> bool:
         """Refused as long as a node that has to live has not been heard."""

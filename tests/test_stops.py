@@ -198,7 +198,8 @@ def test_a_loss_in_a_press_releases_every_finger_and_nothing_resumes(
 ) -> None:
     c, loss = mat.client, LOSSES[name]
     press = mat.begin()
-    c.wait(mat.loaded, 60.0, "press")
+    c.wait(lambda: press.done or mat.loaded(), 60.0, "press")
+    assert not press.done, press.result.message
     late = mat.truth[-1].late_cycles
     loss.begin(mat)
     mat.retracted()
@@ -258,7 +259,7 @@ def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) 
     c.wait(lambda: c.session.phase == SessionState.IDLE, 30.0, "IDLE")
 
 
-# --- limits stay low until a session ends: nothing strong can be pressed after this ---------------
+# --- limits stay low until a session ends: nothing strong can be pressed after this --------------
 
 
 def test_limits_are_lowered_and_every_stop_is_on_disk(mat: Mat) -> None:
