@@ -120,7 +120,7 @@ class Mat:
             self.retracted()
             c.wait(self._reset, 30.0, "reset")
         c.wait_ready()
-        # permission is given now; the drive stage runs, and the controller knows, a few cycles later
+        # permission is given; the drive stage runs, and the controller knows, some cycles later
         c.wait(lambda: self.truth[-1].stage == int(Stage.RUNNING), 30.0, "drive stage")
         self.cycles(5)
 
