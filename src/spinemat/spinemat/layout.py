@@ -113,6 +113,11 @@ class MatLayout:
         return tuple(row.region for row in self.rows for _ in SIDES)
 
     @cached_property
+    def members(self) -> dict[str, NDArray[np.float64]]:
+        """Which fingers lie under each region, 1 or 0, shape (n,) each."""
+        return {name: np.array([r == name for r in self.regions], float) for name in REGIONS}
+
+    @cached_property
     def press_limit(self) -> NDArray[np.float64]:
         """Largest force set-point of each finger, shape (n,), N."""
         return np.array([self.press_limits[r] for r in self.regions])

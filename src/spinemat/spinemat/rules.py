@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ PRESSURE = 55e3  # Pa under a tip; pressure hurts from 200 kPa (neck) to 700 kPa
 RISE, RISE_TIME = 10.0, 0.040  # N within s: treatment slew is 100 N/s, a muscle's answer 3 N
 HOLD_FORCE, HOLD_TIME = 10.0, 6.0  # N, s: presses keep 5 s
 LOOK_BACK, LOOK_STEP = 1.0, 0.020  # s of history, one entry every
+LOOKS = 5  # entries between two looks at the whole history
 LOAD_FILTER = 0.100  # s
 LOAD_MISMATCH = 6.0  # N between load cell and motor: friction is 3 N at most
 LOAD_REST = 4.0  # N that a load cell may show when the tip is down and unpowered
@@ -36,7 +38,7 @@ JUMP = 0.003  # m in one cycle; a released tip falls 1 mm
 FROZEN_FORCE, FROZEN_TRAVEL = 8.0, 30e-6  # N, m: an encoder that moves less while force changes
 PAIR_HEIGHT = 0.025  # m between the tips of a row that both carry load
 TOUCHING, ABSENT = 1.5, 0.5  # N: what a tip on a back carries, and one without
-LEFT_FINGERS = 2  # tips that lose the back at once
+LEFT_FINGERS, LEFT_TIME = 2, 0.2  # tips that lose the back at once, within s
 LEFT_DOWN = 0.00005  # m that they may have been commanded down meanwhile
 COMMANDED, FOLLOWED, FOLLOW_TIME = 0.003, 0.2, 0.3  # m, share of it, s
 EXCLUDED_MOVES, EXCLUDED_MOTOR = 0.002, 2.0  # m, N
@@ -71,6 +73,10 @@ class Track:
         mismatch: motor less return spring less load cell, filtered, shape (n,), N.
         position, force, way: entries every LOOK_STEP, oldest first; `way` is where the commanded
             velocities would have led, m.
+        asked, moved: commanded and measured way in FOLLOW_TIME, shape (n,), m; zeros at first.
+        touched: fingers that carried load LEFT_TIME ago, shape (n,).
+        force_range, travel: how much force and position changed in LOOK_BACK, shape (n,), N and
+            m; None until so much is known. They hold between looks, so that a cause stays there.
     """
 
     def __init__(self, layout: MatLayout) -> None:
@@ -80,15 +86,25 @@ class Track:
         length = round(LOOK_BACK / (self._every * cycle)) + 1
         self.held, self.mismatch, self._way = np.zeros((3, n))
         self.pressing = 0.0
+        self._looks = 0
         self.position: deque[Array] = deque(maxlen=length)
         self.force: deque[Array] = deque(maxlen=length)
         self.way: deque[Array] = deque(maxlen=length)
+        self._forget()
+
+    def _forget(self) -> None:
+        n = self._layout.n
+        self.asked, self.moved = np.zeros((2, n))
+        self.touched = np.zeros(n, dtype=bool)
+        self.force_range: Array | None = None
+        self.travel: Array | None = None
 
     def clear(self) -> None:
         """Forget what belongs to a drive that counts anew."""
         self.held[:] = self.mismatch[:] = self._way[:] = 0.0
         for entries in (self.position, self.force, self.way):
             entries.clear()
+        self._forget()
 
     def add(self, sample: Sample, commanded: Array) -> None:
         """Take one good drive state and the velocities commanded last, shape (n,), m/s."""
@@ -110,6 +126,19 @@ class Track:
             self.position.append(sample.position)
             self.force.append(sample.force)
             self.way.append(self._way)
+            self._look()
+
+    def _look(self) -> None:
+        """Sum up the entries after a new one."""
+        if (i := self.back(FOLLOW_TIME)) is not None:
+            self.asked = self.way[-1] - self.way[i]
+            self.moved = self.position[-1] - self.position[i]
+        if (i := self.back(LEFT_TIME)) is not None:
+            self.touched = self.force[i] > TOUCHING
+        self._looks = (self._looks + 1) % LOOKS
+        if self._looks == 0 and len(self.force) == self.force.maxlen:
+            self.force_range = np.ptp(np.array(self.force), axis=0)
+            self.travel = np.ptp(np.array(self.position), axis=0)
 
     def back(self, seconds: float) -> int | None:
         """Index of the entry so long ago; None if that is not known."""
@@ -172,8 +201,8 @@ def bad_data(v: View) -> str | None:
         values = getattr(s, name)
         if values.shape != (v.layout.n,):
             return f"{name}: {values.size} values; allowed: {v.layout.n}"
-        if not np.isfinite(values).all():
-            i = int(np.argmin(np.isfinite(values)))
+        if not isfinite(values @ values) and not (good := np.isfinite(values)).all():
+            i = int(np.argmin(good))
             return f"{name} of {v.layout.names[i]} is {values[i]}; allowed: finite"
     if s.status.shape != (v.layout.n,):
         return f"status: {s.status.size} values; allowed: {v.layout.n}"
@@ -205,9 +234,8 @@ def _force(v: View) -> str | None:
 
 
 def _region(v: View) -> str | None:
-    regions = np.array(v.layout.regions)
     for region, limit in v.region_limit.items():
-        total = float(v.now.force[regions == region].sum())
+        total = float(v.layout.members[region] @ v.now.force)
         if total > limit:
             return f"{region}: {total:.0f} N together; allowed: up to {limit:.0f} N"
     return None
@@ -277,10 +305,9 @@ def _load_cell(v: View) -> str | None:
         return (
             f"{name}: {v.now.force[i]:.1f} N when down and unpowered; allowed: ± {LOAD_REST:g} N"
         )
-    if v.now.cycle % 25 == 0 and v.track.back(LOOK_BACK) is not None:
-        force, position = np.array(v.track.force), np.array(v.track.position)
-        still = (np.ptp(force, axis=0) < STUCK_FORCE) & (force[-1] > TOUCHING)
-        moved = np.ptp(position, axis=0)
+    moved = v.track.travel
+    if v.track.force_range is not None and moved is not None:
+        still = (v.track.force_range < STUCK_FORCE) & (v.now.force > TOUCHING)
         if (bad := still & (moved > STUCK_TRAVEL) & sound).any():
             name, i = _worst(v, bad, moved)
             return (
@@ -298,10 +325,9 @@ def _encoder(v: View) -> str | None:
         if (bad := (jump > JUMP) & sound).any():
             name, i = _worst(v, bad, jump)
             return f"{name}: {1e3 * jump[i]:.1f} mm in one cycle; allowed: up to {1e3 * JUMP:g} mm"
-    if v.now.cycle % 25 == 0 and v.track.back(LOOK_BACK) is not None:
-        force, position = np.array(v.track.force), np.array(v.track.position)
-        change = np.ptp(force, axis=0)
-        still = np.ptp(position, axis=0) < FROZEN_TRAVEL
+    change = v.track.force_range
+    if change is not None and v.track.travel is not None:
+        still = v.track.travel < FROZEN_TRAVEL
         if (bad := still & (change > FROZEN_FORCE) & sound).any():
             name, i = _worst(v, bad, change)
             return (
@@ -313,8 +339,11 @@ def _encoder(v: View) -> str | None:
 
 def _pair(v: View) -> str | None:
     """The two tips of a row at very different heights: the person has rolled."""
-    force, height = v.now.force.reshape(-1, 2), v.now.position.reshape(-1, 2)
-    gap = np.abs(height[:, 0] - height[:, 1]) * (force > TOUCHING).all(axis=1)
+    height = v.now.position.reshape(-1, 2)
+    gap = np.abs(height[:, 0] - height[:, 1])
+    if gap.max() <= PAIR_HEIGHT:
+        return None
+    gap = gap * (v.now.force.reshape(-1, 2) > TOUCHING).all(axis=1)
     row = int(gap.argmax())
     if gap[row] > PAIR_HEIGHT:
         return (
@@ -326,24 +355,24 @@ def _pair(v: View) -> str | None:
 
 def _left(v: View) -> str | None:
     """Tips that lose the back all at once, without having been commanded down."""
-    i = v.track.back(0.2)
-    if i is None or v.now.stage != Stage.RUNNING:
+    touched = v.track.touched
+    count = int(np.count_nonzero(touched))
+    if count < LEFT_FINGERS or v.now.stage != Stage.RUNNING:
         return None
-    touched = v.track.force[i] > TOUCHING
-    lost = (v.now.force < ABSENT) & (v.track.way[-1] - v.track.way[i] > -LEFT_DOWN)
-    count = int(touched.sum())
-    if count >= LEFT_FINGERS and bool(lost[touched].all()):
-        return f"{count} fingers lost the back within 0.2 s; allowed: some stay in contact"
+    i = v.track.back(LEFT_TIME)
+    if i is None or not (v.now.force < ABSENT)[touched].all():
+        return None
+    down = v.track.way[-1] - v.track.way[i] <= -LEFT_DOWN
+    if not down[touched].any():
+        return f"{count} fingers lost the back in {LEFT_TIME:g} s; allowed: some stay in contact"
     return None
 
 
 def _follows(v: View) -> str | None:
     """Tips that do not go where they are commanded to, up or down."""
-    i = v.track.back(FOLLOW_TIME)
-    if i is None or v.now.stage != Stage.RUNNING:
+    asked, moved = v.track.asked, v.track.moved
+    if np.abs(asked).max() <= COMMANDED or v.now.stage != Stage.RUNNING:
         return None
-    asked = v.track.way[-1] - v.track.way[i]
-    moved = v.track.position[-1] - v.track.position[i]
     low, high = v.layout.finger.stroke
     blocked = (asked > 0.0) & ((v.now.force > TOUCHING) | (v.now.position > high - 0.002))
     blocked |= (asked < 0.0) & (v.now.position < low + 0.002)

@@ -196,7 +196,8 @@ class Supervisor:
         good = bad_data(view) is None
         if good:
             self._track.add(sample, self.commanded)
-        rules = self.rules if good else [r for r in self.rules if r.check is bad_data]
+        # good data is judged by all other rules, bad data by its own alone
+        rules = [rule for rule in self.rules if (rule.check is bad_data) is not good]
         broken = [(rule, text) for rule in rules if (text := _judge(rule, view))]
         self._broken = [f"{rule.name}: {text}" for rule, text in broken]
         if self.state is State.STARTING:
