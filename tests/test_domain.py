@@ -13,7 +13,7 @@ import yaml
 from mats import MAT, ROOT, closed_loop
 from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions, regions_at
 from spinemat.breathing import estimate_breathing
-from spinemat.drive import Category, DriveStage, Stage
+from spinemat.drive import SLOW_SPEED, Category, DriveStage, Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout, parse_layout
 from spinemat.press_goal import PressGoal, Waveform, wave
@@ -130,6 +130,61 @@ def test_the_drive_lets_go_by_itself(missing: str) -> None:
     assert released is not None
     assert released <= 27
     assert stage.stage is Stage.RETRACTING
+
+
+def test_a_forged_permission_does_not_undo_a_refusal() -> None:
+    stage, cycle = running_stage()
+    up = np.full(LAYOUT.n, 0.02)
+    for _ in range(300):
+        cycle += 1
+        stage.hand(True)
+        stage.step(cycle, up)
+        stage.command(cycle, np.full(LAYOUT.n, 0.01), np.full(LAYOUT.n, 5.0))
+        stage.permit(cycle, True, 0, "a")  # forged, and first
+        if cycle > 12 and cycle % 10 == 0:  # late, and only now and then
+            stage.permit(cycle - 3, False, 0, "a")
+        if cycle > 21:
+            assert stage.stage is not Stage.RUNNING
+            assert not stage.objection() or stage.reason == "permit withdrawn"
+    for _ in range(26):
+        cycle += 1
+        stage.hand(True)
+        stage.command(cycle - 1, np.zeros(LAYOUT.n), np.zeros(LAYOUT.n))
+        stage.permit(cycle - 1, True, 0, "a")
+        stage.step(cycle, np.full(LAYOUT.n, LAYOUT.finger.stroke[0]))
+    assert stage.stage is Stage.RUNNING, "the refusal has ended"
+
+
+def test_a_slow_retraction_ends_once_something_worse_comes() -> None:
+    up = np.full(LAYOUT.n, 0.02)
+    for worse in ("release", "power off", "hand"):
+        stage, cycle = running_stage()
+        for i in range(60):
+            cycle += 1
+            stage.hand(worse != "hand" or i < 20)
+            order = stage.step(cycle, up)
+            if 2 <= i < 18:
+                assert (order.velocity == -SLOW_SPEED).all()
+                assert (order.high > 0.0).all()
+            category = Category.RETRACT_SLOWLY
+            if i >= 18 and worse == "release":
+                category = Category.RELEASE_AND_RETRACT
+            if i >= 18 and worse == "power off":
+                category = Category.RELEASE_AND_POWER_OFF
+            stage.permit(cycle, False, category, "a")
+            if i == 22:
+                assert (order.high == 0.0).all(), worse
+        assert stage.stage is (Stage.RELEASED if worse == "power off" else Stage.RETRACTING)
+
+
+def test_no_command_raises_a_ceiling_over_the_trip_limit() -> None:
+    stage, cycle = running_stage()
+    stage.hand(True)
+    stage.command(cycle, np.full(LAYOUT.n, 0.1), np.full(LAYOUT.n, 1000.0))
+    low = LAYOUT.finger.stroke[0]
+    high = stage.step(cycle + 1, np.full(LAYOUT.n, low)).high
+    passive = LAYOUT.finger.return_preload + LAYOUT.finger.friction
+    assert (high <= LAYOUT.trip_limit + passive + 1e-9).all()
 
 
 @pytest.mark.parametrize(

@@ -486,6 +486,8 @@ def test_the_log_keeps_every_cause_and_the_drive_around_a_stop(tmp_path: Path) -
     for cycle in range(1, 2001):
         log.keep(sample(cycle, force=only(cycle / 100)))
     log.note("stop", sample(2000), State.MOVING, State.STOPPED, cause="dwell", detail="too long")
+    (path,) = (tmp_path / "state").glob("stop-*.npz")
+    assert np.load(path)["cycle"][-1] == 2000, "what came before the stop is on the disk at once"
     log.keep(sample(2001, force=np.zeros(3)))  # what cannot be stacked is left out
     for cycle in range(2002, 4000):
         log.keep(sample(cycle))
@@ -510,7 +512,9 @@ def test_a_log_that_cannot_be_written_is_said_and_nothing_breaks(tmp_path: Path)
     log.keep(sample(1))
     log.note("stop", sample(1), State.MOVING, State.STOPPED, cause="dwell", detail="too long")
     log.close()
-    assert len(complaints) == 2 and "cannot be written" in complaints[0]
+    assert "the safety log cannot be written" in complaints[0]
+    assert all("cannot be written" in text for text in complaints)
+    assert len(complaints) == 3, "the line, what came before the stop, and all of it"
 
 
 # --- the document -------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 Every drive stage (MuJoCo, Gazebo, real drives) runs this logic beside its motors. It counts in
 its own cycles and trusts nobody: without a fresh permit, a fresh command and the person's hand on
 the control, it cuts the motors, lets the return springs pull the tips back, and then retracts.
-A stop releases; it never freezes under a person.
+A stop releases; it never freezes under a person. Of several permits the most restrictive wins: a
+permission that somebody else gives does not undo a refusal. No command raises a ceiling above the
+trip limit of its finger.
 """
 
 from __future__ import annotations
@@ -40,6 +42,13 @@ class Category(IntEnum):
     RELEASE_AND_POWER_OFF = 2
 
 
+RESTRICTS = {
+    Category.RETRACT_SLOWLY: 0,
+    Category.RELEASE_AND_RETRACT: 1,
+    Category.RELEASE_AND_POWER_OFF: 2,
+}  # the larger wins
+
+
 @dataclass(frozen=True)
 class MotorOrder:
     """What the motors are told for one cycle; arrays of shape (n,)."""
@@ -57,6 +66,7 @@ class DriveStage:
 
     def __init__(self, layout: MatLayout) -> None:
         self._finger = layout.finger
+        self._limit = layout.trip_limit
         self._n = layout.n
         self._watchdog = round(WATCHDOG / layout.cycle)
         self._period = layout.cycle
@@ -64,7 +74,7 @@ class DriveStage:
         self._velocity = np.zeros(self._n)
         self._ceiling = np.zeros(self._n)
         self._permit_cycle = -1
-        self._granted = False
+        self._denied_cycle = -1 - self._watchdog
         self._category = Category.RELEASE_AND_RETRACT
         self._boot_id = ""
         self._boot_changed = False
@@ -74,7 +84,7 @@ class DriveStage:
         self._since = 0
         self._hold = np.zeros(self._n)
         self.stage = Stage.RELEASED
-        self.reason = "no permit yet"
+        self.reason = self._objection = "no permit yet"
 
     def command(self, cycle: int, velocity: ArrayLike, ceiling: ArrayLike) -> str | None:
         """Take a command; return why it is refused, or None.
@@ -92,25 +102,36 @@ class DriveStage:
             return "command: a value is not finite or a ceiling is negative"
         if not self._command_cycle < cycle <= self._cycle:
             return f"command: cycle {cycle} is repeated, out of order or in the future"
-        self._command_cycle, self._velocity, self._ceiling = cycle, v, c
+        self._command_cycle, self._velocity = cycle, v
+        self._ceiling = np.minimum(c, self._limit)
         return None
 
     def permit(self, cycle: int, granted: bool, category: int, boot_id: str) -> str | None:
-        """Take a permit; return why it is refused, or None. `cycle` is the one it answers."""
-        if not self._permit_cycle < cycle <= self._cycle:
-            return f"permit: cycle {cycle} is repeated, out of order or in the future"
+        """Take a permit; return why it is refused, or None. `cycle` is the one it answers.
+
+        A refusal counts whatever cycle of the last WATCHDOG it answers, and holds for WATCHDOG.
+        """
         if category not in list(Category):
             return f"permit: category {category}; allowed: {[int(c) for c in Category]}"
+        if not granted and self._cycle - self._watchdog <= cycle <= self._cycle:
+            if not self._denied or RESTRICTS[Category(category)] > RESTRICTS[self._category]:
+                self._category = Category(category)
+            self._denied_cycle = self._cycle
+        if not self._permit_cycle < cycle <= self._cycle:
+            return f"permit: cycle {cycle} is repeated, out of order or in the future"
         if self._boot_id and boot_id != self._boot_id and self.stage is not Stage.RELEASED:
             self._boot_changed = True
         self._boot_id = boot_id
-        self._permit_cycle, self._granted = cycle, granted
-        self._category = Category(category)
+        self._permit_cycle = cycle
         return None
 
     def hand(self, held: bool) -> None:
         """Take the state of the control that the person on the mat holds; silence releases."""
         self._held, self._hand_cycle = held, self._cycle
+
+    @property
+    def _denied(self) -> bool:
+        return self._cycle - self._denied_cycle <= self._watchdog
 
     @property
     def answered(self) -> tuple[int, int]:
@@ -127,7 +148,7 @@ class DriveStage:
             return "the supervisor restarted"
         if self._permit_cycle < 0 or self._cycle - self._permit_cycle > self._watchdog:
             return "no fresh permit"
-        if not self._granted:
+        if self._denied:
             return "permit withdrawn"
         if self._command_cycle < 0 or self._cycle - self._command_cycle > self._watchdog:
             return "no fresh command"
@@ -141,7 +162,7 @@ class DriveStage:
             position: measured tip heights, shape (n,), m.
         """
         self._cycle = cycle
-        objection = self.objection()
+        objection = self._objection = self.objection()
         if self.stage is Stage.RUNNING and objection:
             self._enter(Stage.RELEASING, objection)
         elif self.stage is Stage.RELEASED:
@@ -161,15 +182,17 @@ class DriveStage:
         if self.stage is Stage.RELEASING:
             slow = self._slow()
             if elapsed >= (SLOW_RELEASE if slow else RELEASE_TIME):
-                off = self._category is Category.RELEASE_AND_POWER_OFF
-                self._enter(Stage.RELEASED if off else Stage.RETRACTING, self.reason)
-        elif self.stage is Stage.RETRACTING:
+                self._enter(Stage.RETRACTING, self.reason)
+        if self.stage is Stage.RETRACTING:
+            off = self._denied and self._category is Category.RELEASE_AND_POWER_OFF
             down = bool((position <= self._finger.stroke[0] + 0.001).all())
-            if down or elapsed >= RETRACT_TIME:
+            if off or down or elapsed >= RETRACT_TIME:
                 self._enter(Stage.RELEASED, self.reason)
 
     def _slow(self) -> bool:
-        return self._category is Category.RETRACT_SLOWLY and self.reason == "permit withdrawn"
+        """Whether nothing but a permit withdrawn for comfort keeps the fingers from running."""
+        slowly = self._category is Category.RETRACT_SLOWLY
+        return slowly and self.reason == self._objection == "permit withdrawn"
 
     def _order(self, position: NDArray[np.float64]) -> MotorOrder:
         f = self._finger

@@ -14,10 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import HEAVIEST, LIGHTEST
-from spinemat.drive import Category, Stage
+from spinemat.drive import RESTRICTS, Category, Stage
 from spinemat.errors import InvalidInput, number
 from spinemat.layout import MatLayout
-from spinemat.rules import RULES, Rule, Sample, Track, View, bad_data, region_limits
+from spinemat.rules import (
+    PRESSING_TIME,
+    RULES,
+    SESSION_TIME,
+    Rule,
+    Sample,
+    Track,
+    View,
+    bad_data,
+    region_limits,
+)
 
 Array = NDArray[np.float64]
 
@@ -53,11 +63,13 @@ class Supervisor:
         layout: the mat.
         required: nodes whose heartbeat is needed.
         latched: cause of a stop that outlived an earlier run; starts in STOPPED then.
+        longest: s that a session, and pressing in it, may last.
     """
 
     layout: MatLayout
     required: tuple[str, ...] = ()
     latched: str = ""
+    longest: tuple[float, float] = (SESSION_TIME, PRESSING_TIME)
     rules: tuple[Rule, ...] = RULES
     state: State = State.STARTING
     cause: str = ""
@@ -209,7 +221,7 @@ class Supervisor:
                 self._latch(rule.name, text, rule.category)
         else:
             for rule, text in broken:
-                self._also(f"{rule.name}: {text}", rule.name)
+                self._also(f"{rule.name}: {text}", rule.name, rule.category)
         if self.state in (State.READY, State.MOVING):
             self.state = State.MOVING if self._is_moving(sample) else State.READY
         self.waiting = list(self._broken) if self.state is State.STARTING else []
@@ -246,6 +258,7 @@ class Supervisor:
             checksums=self._checksums,
             guarding_time=0.0 if self._guarding is None else self._age(self._guarding, sample),
             session_time=0.0 if self._session is None else self._age(self._session, sample),
+            longest=self.longest,
             took=self.took,
         )
 
@@ -265,14 +278,16 @@ class Supervisor:
 
     def _latch(self, name: str, text: str, category: Category) -> None:
         if self.state is State.STOPPED:
-            self._also(f"{name}: {text}", name)
+            self._also(f"{name}: {text}", name, category)
             return
         self.state, self.cause, self.detail, self.category = State.STOPPED, name, text, category
         self.later.clear()
         self.stops += 1
         self._granted = False
 
-    def _also(self, text: str, name: str) -> None:
+    def _also(self, text: str, name: str, category: Category) -> None:
+        """Keep a later cause; the most restrictive category wins."""
+        self.category = max(self.category, category, key=RESTRICTS.__getitem__)
         known = [self.cause, *(item.split(":")[0] for item in self.later)]
         if name not in known:
             self.later.append(text)

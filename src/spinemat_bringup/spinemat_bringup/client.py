@@ -9,9 +9,12 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
@@ -20,7 +23,7 @@ from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import Calibrate, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
-from spinemat_ros.node import subscription
+from spinemat_ros.node import publisher, subscription
 from spinemat_ros.spin import make_executor
 
 _REPEAT = 1.0  # s of wall time after which an unanswered request is made again
@@ -175,6 +178,21 @@ class MatClient:
             except NoAnswer:
                 if time.monotonic() > end:
                     raise
+
+    def set_parameter(self, node: str, name: str, value: Any) -> tuple[bool, str]:
+        """Set a node's parameter; return whether it was taken, and why not."""
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        answer = self.call(SetParameters, f"{node}/set_parameters", request, repeat=True)
+        return answer.results[0].successful, answer.results[0].reason
+
+    def publisher(self, topic: str) -> Publisher:
+        """Return a publisher on a topic of the mat; `destroy` ends it."""
+        return publisher(self._node, topic)
+
+    def count_publishers(self, topic: str) -> int:
+        """How many publishers of a topic of the mat are known."""
+        return self._node.count_publishers(topic)
 
     def trigger(self, name: str) -> tuple[bool, str]:
         """Call one of the plain services: stop, pause, resume."""

@@ -25,6 +25,7 @@ class NodeSpec:
     executable: str
     lifecycle: bool = False  # a managed node: it is configured and activated after the start
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    remappings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ def command(spec: NodeSpec, namespace: str) -> list[str]:
     """Return the command that starts a node, as `ros2 run` would."""
     program = Path(get_package_prefix(spec.package), "lib", spec.package, spec.executable)
     line = [str(program), "--ros-args", "-r", f"__ns:={namespace}", "-r", f"__node:={spec.name}"]
+    for name, other in spec.remappings.items():
+        line += ["-r", f"{name}:={other}"]
     for key, value in spec.parameters.items():
         line += ["-p", f"{key}:={_yaml(value)}"]
     return line
@@ -88,6 +90,11 @@ class Processes:
     def restart(self, name: str) -> None:
         """Start a node again that has ended."""
         self._start(next(spec for spec in self._nodes if spec.name == name))
+
+    def add(self, spec: NodeSpec) -> None:
+        """Start one more node."""
+        self._nodes = [*self._nodes, spec]
+        self._start(spec)
 
     def freeze(self, name: str) -> None:
         """Stop a node's process where it is (SIGSTOP)."""

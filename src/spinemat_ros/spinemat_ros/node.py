@@ -100,7 +100,7 @@ def header(node: Node, nanoseconds: int) -> Header:
 class Voice:
     """A node's heartbeat and events."""
 
-    def __init__(self, node: Node, layout: MatLayout | None = None, beat_cycles: int = 25) -> None:
+    def __init__(self, node: Node, layout: MatLayout | None = None, beat_cycles: int = 10) -> None:
         self._node = node
         self._mat = layout.checksum if layout is not None else ""
         self._every = beat_cycles

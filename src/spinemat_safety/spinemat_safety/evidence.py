@@ -78,6 +78,8 @@ class Evidence:
                 os.fsync(file.fileno())
         except OSError as error:
             self._complain(f"the safety log cannot be written: {error}")
+        if kind == "stop" and self._open is not None:
+            self._write(*self._open[:2])  # what came before is safe, whatever happens next
 
     def keep(self, sample: Sample) -> None:
         """Take every drive state."""
@@ -97,6 +99,9 @@ class Evidence:
         if self._open is None:
             return
         (path, states, _), self._open = self._open, None
+        self._write(path, states)
+
+    def _write(self, path: Path, states: list[Sample]) -> None:
         shape = states[-1].force.shape if states else (0,)
         states = [s for s in states if all(getattr(s, f).shape == shape for f in FIELDS)]
         arrays: dict[str, Any] = {f: np.array([getattr(s, f) for s in states]) for f in FIELDS}
@@ -104,6 +109,7 @@ class Evidence:
         arrays["stamp"] = 1e-9 * np.array([s.stamp for s in states])
         arrays["stage"] = np.array([s.stage for s in states])
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 np.savez(file, **arrays)
         except OSError as error:

@@ -21,7 +21,7 @@ from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from spinemat.errors import InvalidInput
-from spinemat.rules import Sample
+from spinemat.rules import PRESSING_TIME, SESSION_TIME, Sample
 from spinemat.safety import STEADY_TIMEOUT, State, Supervisor
 from spinemat_interfaces.msg import (
     DriveCommand,
@@ -43,6 +43,7 @@ from spinemat_ros.spin import run
 from spinemat_safety.evidence import Evidence
 
 STATE_CYCLES = 25  # safety/state at 10 Hz
+WATCH_CYCLES = 10  # how often publishers are counted
 FUTURE = 0.100  # s that a stamp may be ahead of the drive's time (engineering choice)
 
 
@@ -64,8 +65,17 @@ class SafetySupervisor(Node):
             self.get_logger().error,
         )
         self._sample: Sample | None = None
+        longest = tuple(
+            declare(
+                self, name, most, f"s; stops the mat; limit of the mat: {most:g} s", (1.0, most)
+            )
+            for name, most in (
+                ("max_session_time", SESSION_TIME),
+                ("max_pressing_time", PRESSING_TIME),
+            )
+        )
         self._supervisor = Supervisor(
-            self._layout, required=tuple(required), latched=self._earlier_stop()
+            self._layout, tuple(required), self._earlier_stop(), (longest[0], longest[1])
         )
         self._known = self._supervisor.state, 0, 0  # state, stops and later causes already noted
         self._note("started", State.STARTING, mat=self._layout.checksum)
@@ -138,6 +148,10 @@ class SafetySupervisor(Node):
             stage_reason=msg.stage_reason,
         )
         self._sample = sample
+        if msg.cycle % WATCH_CYCLES == 0:
+            self._supervisor.publishers = {
+                topic: self.count_publishers(topic) for topic in ("drive/command", "drive/permit")
+            }
         began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
         self._supervisor.took = time.thread_time() - began
@@ -283,9 +297,6 @@ class SafetySupervisor(Node):
         return response
 
     def _check_silence(self) -> None:
-        self._supervisor.publishers = {
-            topic: self.count_publishers(topic) for topic in ("drive/command", "drive/permit")
-        }
         silent = time.monotonic() - self._heard
         if self._last is None:
             self._tell()

@@ -1,4 +1,4 @@
-"""Broken fingers of the simulated mat: sensors that lie, drives that jam.
+"""What goes wrong on the simulated mat: sensors that lie, drives that jam, people who move.
 
 For trying what the product does about it; every kind can come and go while the plant runs.
 """
@@ -27,6 +27,14 @@ KINDS = {  # value unless given, lowest, highest, unit, meaning
     "jammed": (30.0, 0.0, 200.0, "N", "friction of the drive"),
     "dead_motor": (0.0, 0.0, 0.0, "", "gives no force"),
     "hot": (90.0, -20.0, 200.0, "degC", "temperature of the winding"),
+}
+
+PELVIS = 0.15  # m along the mat, where the trunk bends when a person sits up (choice)
+MOVEMENTS = {  # what a person may do, all engineering choices
+    "lies still": "",
+    "sits up": "bends at the pelvis, by 0.4 within 0.8 s",
+    "rolls": "the left side rises by 45 mm within 2 s",
+    "leaves": "rises by 100 mm within 0.5 s",
 }
 
 
@@ -115,3 +123,28 @@ def motor_bounds(
     low, high = low.copy(), high.copy()
     low[dead] = high[dead] = 0.0
     return low, high
+
+
+def movement(layout: MatLayout, kind: str) -> tuple[NDArray[np.float64], float]:
+    """Return where a person's movement takes the skin over each finger.
+
+    The skin moves as if it were carried: the load on the padding does not change.
+
+    Args:
+        layout: of the mat.
+        kind: one of MOVEMENTS.
+
+    Returns:
+        How much higher the skin ends over each finger, shape (n,), m, and in how many s.
+
+    Raises:
+        InvalidInput: the kind is not known.
+    """
+    choice("person_moves", kind, MOVEMENTS)
+    if kind == "sits up":
+        return 0.4 * np.maximum(layout.x - PELVIS, 0.0), 0.8
+    if kind == "rolls":
+        return np.where(layout.y < 0.0, 0.045, 0.0), 2.0
+    if kind == "leaves":
+        return np.full(layout.n, 0.1), 0.5
+    return np.zeros(layout.n), 1.0

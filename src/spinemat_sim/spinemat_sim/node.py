@@ -44,7 +44,7 @@ from spinemat_interfaces.msg import (
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import Stopper, run
-from spinemat_sim.faults import KINDS, parse_faults
+from spinemat_sim.faults import KINDS, MOVEMENTS, parse_faults
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
@@ -89,7 +89,9 @@ class MatSimulator(Node):
         ideal = declare(self, "ideal_sensors", False, "true: no sensor or drive imperfections")
         self._imperfections = Imperfections.none() if ideal else self._declare_imperfections()
         truth = declare(self, "stiffness_truth", True, "measure the true stiffness at the start")
-        self.real_time = declare(self, "real_time", False, "true: pace by the wall clock")
+        self.real_time = declare(
+            self, "real_time", False, "true: pace by the wall clock", read_only=False
+        )
         self._start_wait = declare(
             self, "start_wait", 60.0, "s to wait for the first answers in lock-step", (0.0, 600.0)
         )
@@ -111,6 +113,13 @@ class MatSimulator(Node):
             "finger_faults",
             [""],
             f"broken fingers, such as 'r06_left jammed 30.0'; kinds: {', '.join(KINDS)}",
+            read_only=False,
+        )
+        declare(
+            self,
+            "person_moves",
+            "lies still",
+            f"what the person does, to be set while the mat runs; one of: {', '.join(MOVEMENTS)}",
             read_only=False,
         )
         faults = parse_faults(self._layout, [words for words in broken if words])
@@ -172,6 +181,10 @@ class MatSimulator(Node):
                 if parameter.name == "finger_faults":
                     words = [text for text in parameter.value or [] if text]
                     self._plant.break_fingers(parse_faults(self._layout, words))
+                elif parameter.name == "person_moves":
+                    self._plant.move_person(parameter.value)
+                elif parameter.name == "real_time":
+                    self.real_time = parameter.value
         except InvalidInput as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -197,6 +210,7 @@ class MatSimulator(Node):
 
     def _on_hold(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._hand_held = request.data
+        self._tell_hand(header(self, self._now))  # a switch is heard at once, not at the next beat
         response.success = True
         response.message = f"the virtual person {'holds' if request.data else 'let go of'} it"
         return response
@@ -221,6 +235,7 @@ class MatSimulator(Node):
             self._advance(self._stage.step(self._cycle, self._measured))
             if lock:
                 lock = self._wait_for_answers(executor, time.monotonic() + self._answer_wait)
+                lock = lock and not self.real_time
                 deadline = time.monotonic()
             else:
                 deadline = max(deadline + self._layout.cycle, time.monotonic() - 0.1)
@@ -264,13 +279,16 @@ class MatSimulator(Node):
             self._states.publish(drive_state(head, self._cycle, self._boot, plant, self._stage))
         if self._cycle % HAND_CYCLES == 0:
             if self._virtual_hand:
-                self._hand_sequence += 1
-                self._hands.publish(
-                    HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
-                )
+                self._tell_hand(head)
             self._clocks.publish(Clock(clock=head.stamp))
         if self._cycle % 250 == 0:
             self._tell_load()
+
+    def _tell_hand(self, head: Header) -> None:
+        self._hand_sequence += 1
+        self._hands.publish(
+            HandControl(header=head, sequence=self._hand_sequence, held=self._hand_held)
+        )
 
     def _advance(self, order: MotorOrder) -> None:
         self._plant.step(order.velocity, order.low, order.high)

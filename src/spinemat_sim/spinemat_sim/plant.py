@@ -22,7 +22,7 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_sim import kernel
 from spinemat_sim.body import TIME_STEP, Body, build_body
-from spinemat_sim.faults import Fault, FaultySensors, motor_bounds
+from spinemat_sim.faults import Fault, FaultySensors, motor_bounds, movement
 from spinemat_sim.patient import LEVELS
 from spinemat_sim.person import Person
 from spinemat_sim.sensors import Imperfections, Measurement
@@ -123,6 +123,9 @@ class Plant:
         self._faults: tuple[Fault, ...] = ()
         self._faulty: FaultySensors | None = None
         self._sound_friction = self._fingers[kernel.FRICTION].copy()
+        self._resting_skin = self._fingers[kernel.SKIN].copy()
+        self._skin_goal = self._resting_skin
+        self._skin_steps = 0  # cycles until the skin is there
         late = self.imperfections.latency
         self._late = [self._read()] * (late + 1) if late else []
 
@@ -251,6 +254,10 @@ class Plant:
         breath = self._breath_at(cycle * self.layout.cycle)
         if self._faults:
             motor_low, motor_high = motor_bounds(self._faults, motor_low, motor_high)
+        if self._skin_steps:
+            skin = self._fingers[kernel.SKIN]
+            skin += (self._skin_goal - skin) / self._skin_steps
+            self._skin_steps -= 1
         load = kernel.cycle(*self._call, cycle, breath, velocity, motor_low, motor_high)
         if load < 0.0:
             allowed = "finite, motor_low up to motor_high"
@@ -281,6 +288,16 @@ class Plant:
         for fault in faults:
             if fault.kind == "jammed":
                 self._fingers[kernel.FRICTION, fault.finger] = fault.value
+
+    def move_person(self, kind: str) -> None:
+        """Let the person make one of the MOVEMENTS of `faults.py`; "lies still" brings them back.
+
+        Raises:
+            InvalidInput: the kind is not known.
+        """
+        rise, seconds = movement(self.layout, kind)
+        self._skin_goal = self._resting_skin + rise
+        self._skin_steps = round(seconds / self.layout.cycle)
 
     def truth(self) -> Truth:
         """What really happened at the end of the last cycle."""

@@ -1,0 +1,269 @@
+"""Node tamper: stands between those who publish and those who listen, and spoils what passes.
+
+Publishers of the topics in PATHS are remapped to `untampered/…`; this node passes on what they
+say. The parameter `faults` tells what to do to it, one text each: a topic, a kind and its
+arguments, such as ``drive/state set force nan 10``.
+
+| kind | arguments | what listeners get |
+| --- | --- | --- |
+| drop | | nothing |
+| delay | messages | everything so many messages later |
+| duplicate | | everything twice |
+| swap | | two and two in the wrong order |
+| replay | messages | the next so many, and then those again and again |
+| set | field, value, index or nothing | another value |
+| add | field, value, index or nothing | that much more |
+| ramp | field, per message, at most, index | more and more |
+| hold | field | what the field said at first |
+| flip | field | one random bit of one random value is wrong |
+| cut | field | one value too few |
+
+The field `stamp` is the header's, in s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.serialization import deserialize_message, serialize_message
+
+from spinemat.errors import InvalidInput, choice
+from spinemat_ros.codec import nanoseconds, stamp
+from spinemat_ros.node import declare, publisher
+from spinemat_ros.spin import run
+from spinemat_ros.topics import EVERY, TOPICS
+
+PATHS = {  # topic -> nodes that publish it
+    "drive/state": ("mat_simulator",),
+    "hand_control": ("mat_simulator",),
+    "drive/command": ("finger_actuation",),
+    "fingers/state": ("finger_actuation",),
+    "drive/permit": ("safety_supervisor",),
+    "safety/state": ("safety_supervisor",),
+    "session/state": ("session_orchestrator",),
+    "breathing": ("spine_contour",),
+    "heartbeat": ("finger_actuation", "spine_contour", "session_orchestrator"),
+}
+
+Pass = Callable[[bytes], Iterable[bytes]]
+
+
+def remappings(node: str) -> dict[str, str]:
+    """Return the remappings that lead a node's messages through this one."""
+    return {topic: f"untampered/{topic}" for topic, nodes in PATHS.items() if node in nodes}
+
+
+def _drop(_data: bytes) -> list[bytes]:
+    return []
+
+
+def _duplicate(data: bytes) -> list[bytes]:
+    return [data, data]
+
+
+def _later(count: int) -> Pass:
+    kept: deque[bytes] = deque()
+
+    def tamper(data: bytes) -> list[bytes]:
+        kept.append(data)
+        return [kept.popleft()] if len(kept) > count else []
+
+    return tamper
+
+
+def _swap() -> Pass:
+    kept: list[bytes] = []
+
+    def tamper(data: bytes) -> list[bytes]:
+        kept.append(data)
+        if len(kept) < 2:
+            return []
+        pair = [kept[1], kept[0]]
+        kept.clear()
+        return pair
+
+    return tamper
+
+
+def _replay(count: int) -> Pass:
+    kept: deque[bytes] = deque()
+
+    def tamper(data: bytes) -> list[bytes]:
+        if len(kept) < count:
+            kept.append(data)
+            return [data]
+        kept.rotate(-1)
+        return [kept[-1]]
+
+    return tamper
+
+
+def _changed(kind: Any, change: Callable[[Any], None]) -> Pass:
+    def tamper(data: bytes) -> list[bytes]:
+        message = deserialize_message(data, kind)
+        change(message)
+        return [serialize_message(message)]
+
+    return tamper
+
+
+def _get(message: Any, field: str) -> Any:
+    return (
+        1e-9 * nanoseconds(message.header.stamp) if field == "stamp" else getattr(message, field)
+    )
+
+
+def _put(message: Any, field: str, value: Any) -> None:
+    if field == "stamp":
+        message.header.stamp = stamp(round(1e9 * value))
+    else:
+        setattr(message, field, value)
+
+
+def _like(now: Any, value: str) -> Any:
+    """Read a value as the field has it."""
+    if isinstance(now, str):
+        return value
+    if isinstance(now, bool):
+        return value == "true"
+    return int(float(value)) if isinstance(now, int) else float(value)
+
+
+def _set(message: Any, field: str, value: str, index: str = "", *, add: bool = False) -> None:
+    now = _get(message, field)
+    if not hasattr(now, "__setitem__"):
+        new = _like(now, value)
+        _put(message, field, now + new if add else new)
+        return
+    for i in [int(index)] if index else range(len(now)):
+        new = _like(now[i], value)
+        now[i] = now[i] + new if add else new
+
+
+def _ramp(field: str, step: str, most: str, index: str = "") -> Callable[[Any], None]:
+    passed = 0
+
+    def change(message: Any) -> None:
+        nonlocal passed
+        passed += 1
+        top = float(most)
+        _set(message, field, str(min(passed * float(step), top)), index, add=True)
+
+    return change
+
+
+def _hold(field: str) -> Callable[[Any], None]:
+    kept: list[Any] = []
+
+    def change(message: Any) -> None:
+        if not kept:
+            kept.append(_get(message, field))
+        _put(message, field, kept[0])
+
+    return change
+
+
+def _flip(field: str) -> Callable[[Any], None]:
+    rng = np.random.default_rng(0)
+
+    def change(message: Any) -> None:
+        values = np.array(_get(message, field), dtype=np.float64)
+        bits = values.view(np.uint64)
+        bits[rng.integers(len(bits))] ^= np.uint64(1) << np.uint64(rng.integers(64))
+        for i, value in enumerate(values):
+            getattr(message, field)[i] = value
+
+    return change
+
+
+def _cut(message: Any, field: str) -> None:
+    getattr(message, field).pop()
+
+
+WHOLE: dict[str, Callable[..., Pass]] = {  # of whole messages, without decoding them
+    "drop": lambda: _drop,
+    "delay": lambda count: _later(int(count)),
+    "duplicate": lambda: _duplicate,
+    "swap": _swap,
+    "replay": lambda count: _replay(int(count)),
+}
+INSIDE: dict[str, Callable[..., Callable[[Any], None]]] = {  # of one field
+    "set": lambda field, value, index="": lambda m: _set(m, field, value, index),
+    "add": lambda field, value, index="": lambda m: _set(m, field, value, index, add=True),
+    "ramp": _ramp,
+    "hold": _hold,
+    "flip": _flip,
+    "cut": lambda field: lambda m: _cut(m, field),
+}
+
+
+def parse(text: str) -> tuple[str, Pass]:
+    """Read one fault.
+
+    Raises:
+        InvalidInput: topic, kind or arguments are not known.
+    """
+    topic, _, rest = text.partition(" ")
+    choice("faults topic", topic, PATHS)
+    kind, *words = rest.split() or [""]
+    choice("faults kind", kind, [*WHOLE, *INSIDE])
+    try:
+        if kind in WHOLE:
+            return topic, WHOLE[kind](*words)
+        if words[0] != "stamp" and not hasattr(TOPICS[topic].type, words[0]):
+            raise InvalidInput("faults field", words[0], f"a field of {topic}")
+        return topic, _changed(TOPICS[topic].type, INSIDE[kind](*words))
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidInput("faults", text, f"the arguments of '{kind}': {error}") from error
+
+
+class Tamper(Node):
+    """The man in the middle."""
+
+    def __init__(self) -> None:
+        super().__init__("tamper")
+        declare(self, "faults", [""], "what to do to the messages", read_only=False)
+        self._faults: dict[str, list[Pass]] = {}
+        for topic in PATHS:
+            out = publisher(self, topic)
+            latched = TOPICS[topic].qos.durability
+            qos = EVERY if latched == EVERY.durability else TOPICS[topic].qos
+            self.create_subscription(
+                TOPICS[topic].type,
+                f"untampered/{topic}",
+                partial(self._pass, topic, out.publish),
+                qos,
+                raw=True,
+            )
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        faults: dict[str, list[Pass]] = {}
+        try:
+            for text in (text for p in parameters if p.name == "faults" for text in p.value):
+                if text:
+                    topic, tamper = parse(text)
+                    faults.setdefault(topic, []).append(tamper)
+        except InvalidInput as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._faults = faults
+        return SetParametersResult(successful=True)
+
+    def _pass(self, topic: str, publish: Callable[[bytes], None], data: bytes) -> None:
+        out: list[bytes] = [data]
+        for tamper in self._faults.get(topic, ()):
+            out = [after for before in out for after in tamper(before)]
+        for message in out:
+            publish(message)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(Tamper, args)
