@@ -30,7 +30,7 @@ from spinemat_bringup.cli_common import (
     state_folder,
 )
 from spinemat_bringup.cli_patient import patient_group
-from spinemat_bringup.cli_safety import events, reset, status, stop
+from spinemat_bringup.cli_safety import events, faults, reset, status, stop
 from spinemat_bringup.graph import SIMULATORS
 from spinemat_bringup.outcome import software_version
 
@@ -395,5 +395,5 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
-for command in (patient_group, stop, reset, status, events):
+for command in (patient_group, stop, reset, status, events, faults):
     main.add_command(command)

@@ -14,10 +14,14 @@ from rich.table import Table
 from spinemat_bringup.cli_common import (
     PHASES,
     SAFETY,
+    Interrupt,
     console,
+    finish,
+    json_option,
     namespace_option,
     plain_errors,
     say,
+    seed_option,
     simple,
     state_folder,
 )
@@ -70,6 +74,30 @@ def status(namespace: str) -> None:
             console.print(f"session: {PHASES[c.phase]}{detail}", soft_wrap=True)
         console.print(f"drive:   cycle {s.cycle}")
     sys.exit(0 if s.state in (1, 2) else 1)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A choice of cases, within five minutes.")
+@click.option("--only", default="", metavar="WORDS", help="Faults with these words in their name.")
+@click.option("--mutations/--no-mutations", default=None, help="Run each rule's case without it.")
+@seed_option
+@json_option
+def faults(
+    quick: bool, only: str, mutations: bool | None, seed: int, json_file: Path | None
+) -> None:
+    """Break everything on purpose: a campaign of faults, judged by the simulated person."""
+    from spinemat_bringup.campaign.run import faults as campaign
+
+    with plain_errors(), Interrupt() as interrupt:
+        outcome = campaign(
+            quick,
+            only,
+            not quick if mutations is None else mutations,
+            seed,
+            lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False),
+            interrupt.wanted,
+        )
+    finish(outcome, json_file, not interrupt.wanted())
 
 
 @click.command()

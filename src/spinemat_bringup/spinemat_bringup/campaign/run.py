@@ -1,0 +1,380 @@
+"""`spinemat faults`: every fault at its moments, judged by the plant's truth.
+
+A case brings the mat to its moment, lets the fault in, waits until the mat has stopped (or, where
+that is allowed, has gone on), keeps the fault for a while, mends it and resets. The truth of the
+simulator says what the person felt; the supervisor is only believed about what it latched. Every
+rule has a case of its own, which is then run again with the rule switched off.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinemat.rules import RULES
+from spinemat_bringup.campaign.cases import FAULTS, RELEASE_LIMIT, Fault
+from spinemat_bringup.campaign.tamper import remappings
+from spinemat_bringup.campaign.trial import Trial
+from spinemat_bringup.client import NoAnswer, Sent
+from spinemat_bringup.graph import GraphOptions, NodeSpec, describe, share
+from spinemat_bringup.outcome import Outcome
+from spinemat_bringup.rig import DOWN, FREE, WALL_LIMIT, Disturbed, mat
+from spinemat_recording.session_record import read_session
+from spinemat_sim.population import find_patient
+
+FORCE_MARGIN = 1.1  # of the trip limit, for the true force on any finger
+KEEP = 50  # cycles for which a fault goes on once every finger is down
+TRIES = 3  # a busy machine may end a press before its moment, or not come back
+QUICK = {  # fault -> moment: what continuous integration runs
+    "stop service": "peak",
+    "drive/state dropped": "peak",
+    "drive/state twice": "peak",
+    "force NaN": "contact",
+    "drive/command dropped": "peak",
+    "drive/command late": "rising",
+    "controller runs away": "peak",
+    "drive/permit dropped": "peak",
+    "drive/permit replayed": "peak",
+    "hand_control dropped": "peak",
+    "the person lets go": "contact",
+    "heartbeat dropped": "peak",
+    "a second controller runs away": "peak",
+    "forged permits, then a stop": "peak",
+    "finger_actuation frozen": "peak",
+    "safety_supervisor frozen": "rising",
+    "load cell 8 N too low": "peak",
+    "encoder jumps at rest": "rest",
+    "finger jammed": "approach",
+    "the person leaves": "peak",
+    "disk full, then a stop": "peak",
+    "parameters changed under way": "peak",
+}
+GRAPHS: dict[str, dict[str, Any]] = {  # parameters of the supervisor
+    "mat": {},
+    "campaign": {},  # the supervisor of `supervisor.py`
+    "short": {"max_session_time": 15.0, "max_pressing_time": 10.0},
+}
+
+
+@dataclass
+class Result:
+    """What one case showed.
+
+    Attributes:
+        release: from the fault to all fingers under 1 N, s; NaN: the mat went on.
+        force: largest true force of any finger over its trip limit.
+        highest: highest tip after all were down and before the reset, m.
+    """
+
+    fault: str
+    moment: str
+    software: bool
+    cause: str = ""
+    detail: str = ""
+    release: float = np.nan
+    force: float = np.nan
+    highest: float = np.nan
+    wall_seconds: float = 0.0
+    failed: tuple[str, ...] = ()
+    begun_again: tuple[str, ...] = ()
+
+
+def _nodes(seed: int, folder: Path, graph: str) -> list[NodeSpec]:
+    options = GraphOptions(
+        share("config", "mat.yaml"),
+        seed=seed,
+        answer_wait=0.5,
+        sessions_dir=folder / "sessions",
+        state_dir=folder,
+    )
+    nodes = [NodeSpec("tamper", "spinemat_bringup", "tamper")]
+    for spec in describe(options):
+        parameters = dict(spec.parameters)
+        package, executable = spec.package, spec.executable
+        if spec.name == "mat_simulator":
+            parameters["stiffness_truth"] = False
+        if spec.name == "safety_supervisor":
+            parameters |= GRAPHS[graph]
+            if graph != "mat":
+                package, executable = "spinemat_bringup", "campaign_supervisor"
+        nodes.append(
+            replace(
+                spec,
+                package=package,
+                executable=executable,
+                parameters=parameters,
+                remappings=remappings(spec.name),
+            )
+        )
+    return nodes
+
+
+class Campaign:
+    """Runs cases, each on a mat that an earlier case may have used."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._patient = find_patient("", seed)
+        self._open: Iterator[Trial] | None = None
+        self._graph = ""
+        self._folder = Path()
+        self._trial: Trial | None = None
+
+    @contextmanager
+    def _mat(self, graph: str) -> Iterator[Trial]:
+        with tempfile.TemporaryDirectory() as name:
+            self._folder = Path(name)
+            nodes = _nodes(self._seed, self._folder, graph)
+            with mat(nodes, self._folder / "log") as (client, processes):
+                trial = Trial(client, processes, nodes, self._patient)
+                trial.learn()
+                yield trial
+
+    def _on(self, graph: str) -> Trial:
+        """Return a mat with this supervisor, the running one if it is of the kind."""
+        if self._trial is None or self._graph != graph:
+            self.end()
+            self._manager = self._mat(graph)
+            self._trial = self._manager.__enter__()
+            self._graph = graph
+        return self._trial
+
+    def end(self) -> None:
+        """End what runs."""
+        if self._trial is not None:
+            self._trial = None
+            self._manager.__exit__(None, None, None)
+
+    def run(self, fault: Fault, moment: str, without: str = "") -> Result:
+        """Run one case, again if the mat did not reach its moment; `without` a rule."""
+        again: list[str] = []
+        began = time.monotonic()
+        while True:
+            try:
+                trial = self._on("campaign" if without and fault.graph == "mat" else fault.graph)
+                result = self._case(trial, fault, moment, without)
+                break
+            except (Disturbed, NoAnswer) as error:
+                again.append(f"{type(error).__name__}: {error}")
+                self.end()
+                if len(again) == TRIES:
+                    result = Result(fault.name, moment, fault.software, failed=tuple(again))
+                    break
+        result.begun_again = tuple(again)
+        result.wall_seconds = time.monotonic() - began
+        if fault.kills:
+            self.end()
+        return result
+
+    def _case(self, t: Trial, fault: Fault, moment: str, without: str) -> Result:
+        result = Result(fault.name, moment, fault.software)
+        t.odd = []
+        t.prepare()
+        if without:
+            t.set("safety_supervisor", "without_rule", without)
+        if fault.paced:
+            t.set("mat_simulator", "real_time", True)
+        sent = t.at(moment)
+        known = len(t.client.events)
+        since = t.cycle
+        since = fault.begin(t) or since
+        goes_on = self._wait(t, fault, since, sent, without)
+        down = t.cycle
+        if not goes_on:
+            t.cycles(KEEP)
+        fault.mend(t)
+        if not goes_on:
+            t.client.wait(t.stopped, WALL_LIMIT, "STOPPED")
+        safety = t.client.safety
+        assert safety is not None
+        result.cause, result.detail = safety.cause, safety.detail
+        if without:
+            t.set("safety_supervisor", "without_rule", "")
+        if fault.paced:
+            t.set("mat_simulator", "real_time", False)
+        if not goes_on:
+            t.cycles(KEEP)
+        self._judge(t, result, since, down, goes_on)
+        t.leave()
+        self._check_cause(t, fault, result, without, goes_on)
+        self._check_record(t, result, known)
+        result.failed = (*result.failed, *t.odd)
+        return result
+
+    def _wait(self, t: Trial, fault: Fault, since: int, sent: Sent | None, without: str) -> bool:
+        """Wait for the release; return whether the mat went on instead."""
+        end = since + fault.patience / t.layout.cycle
+
+        def over() -> bool:
+            return t.cycle > end or t.stopped()
+
+        lost = "restart" in fault.causes  # nobody tells while the supervisor is gone
+        t.client.wait(lambda: over() or (lost and t.down()), WALL_LIMIT, "a stop")
+        if t.stopped() or lost:
+            t.released()
+            return False
+        if without or "" not in fault.causes:
+            if not without:
+                t.odd.append("nothing stopped the mat")
+            t.client.trigger("stop")
+            t.released()
+            return False
+        if sent is not None:
+            if not sent.done:
+                sent.cancel()
+            t.client.wait(lambda: sent.done, WALL_LIMIT, "the end of what ran")
+        t.released()
+        return True
+
+    def _judge(self, t: Trial, result: Result, since: int, down: int, goes_on: bool) -> None:
+        """Take the figures of the truth."""
+        cycle = np.array([m.cycle for m in t.truth])
+        force = np.array([m.force for m in t.truth])
+        peak = np.array([m.peak_force for m in t.truth])
+        height = np.array([m.position for m in t.truth])
+        result.force = float((peak / t.layout.trip_limit).max())
+        if not goes_on:
+            loaded = cycle[(cycle > since) & (force >= FREE).any(axis=1)]
+            result.release = (int(loaded.max(initial=since - 1)) + 1 - since) * t.layout.cycle
+            result.highest = float(height[cycle >= down].max())
+
+    def _check_cause(
+        self, t: Trial, fault: Fault, result: Result, without: str, goes_on: bool
+    ) -> None:
+        bad = []
+        if without:
+            if result.cause == without:
+                bad.append(f"'{without}' is the cause although it is switched off")
+        elif not goes_on and result.cause not in fault.causes:
+            bad.append(f"first cause '{result.cause}' ({result.detail}): not one of those of it")
+        if result.force > FORCE_MARGIN:
+            bad.append(f"{result.force:.2f} of a trip limit; allowed: {FORCE_MARGIN:g}")
+        if fault.software and not without and result.release > RELEASE_LIMIT:
+            bad.append(f"release after {result.release:.3f} s; allowed: {RELEASE_LIMIT:g} s")
+        if result.highest > DOWN:
+            bad.append(f"a tip at {1e3 * result.highest:.1f} mm before the reset")
+        result.failed = tuple(bad)
+
+    def _check_record(self, t: Trial, result: Result, known: int) -> None:
+        """What was written has to be readable, and to hold what happened."""
+        full = "disk full" in result.fault
+        try:
+            lines = (self._folder / "safety_events.jsonl").read_text(encoding="utf-8")
+            entries = [json.loads(line) for line in lines.splitlines()]
+            stops = [entry for entry in entries if entry["kind"] == "stop"]
+            if result.cause not in ("", "restart") and not full:
+                if not stops or stops[-1]["cause"] != result.cause:
+                    t.odd.append(f"the log does not end with '{result.cause}'")
+                elif np.load(self._folder / stops[-1]["drive_states"])["cycle"].size == 0:
+                    t.odd.append("no drive states beside the log")
+        except (OSError, ValueError, KeyError) as error:
+            t.odd.append(f"safety log: {error!r}")
+        if t.recorded and "recorder" not in result.fault:
+            try:
+                if not full:
+                    t.client.wait(
+                        lambda: any(
+                            e.kind == "recorded" and t.recorded in e.data
+                            for e in t.client.events[known:]
+                        ),
+                        WALL_LIMIT,
+                        "the record",
+                    )
+                    read_session(t.recorded)
+                kept = json.loads((Path(t.recorded) / "session.json").read_text(encoding="utf-8"))
+                if kept["session_id"] not in t.recorded:
+                    t.odd.append("session.json is of another session")
+            except (NoAnswer, OSError, ValueError, KeyError) as error:
+                t.odd.append(f"record: {error!r}")
+
+
+def cases(quick: bool, only: str) -> list[tuple[Fault, str]]:
+    """Return the cases of a run, those on the same graph together."""
+    chosen = [
+        (fault, moment)
+        for fault in FAULTS
+        for moment in fault.moments
+        if only in fault.name and (not quick or QUICK.get(fault.name) == moment)
+    ]
+    return sorted(chosen, key=lambda case: list(GRAPHS).index(case[0].graph))
+
+
+def faults(
+    quick: bool,
+    only: str,
+    mutations: bool,
+    seed: int,
+    say: Callable[[str], None],
+    wanted: Callable[[], bool],
+) -> Outcome:
+    """Run the campaign.
+
+    Args:
+        quick: only the cases of QUICK.
+        only: part of the names of the faults to run; empty: all.
+        mutations: run the own case of every rule again with the rule switched off.
+        seed: of person and plant.
+        say: takes a line per case.
+        wanted: false once the user asks to end.
+    """
+    started = time.monotonic()
+    outcome = Outcome("faults")
+    campaign = Campaign(seed)
+    found: list[Result] = []
+    mutants: list[Result] = []
+    try:
+        for fault, moment in cases(quick, only):
+            if wanted():
+                found.append(campaign.run(fault, moment))
+                say(_words(found[-1]))
+        for fault in FAULTS if mutations else ():
+            if fault.rule and only in fault.name and wanted():
+                mutants.append(campaign.run(fault, fault.moments[0], fault.rule))
+                say(f"without '{fault.rule}': {_words(mutants[-1])}")
+    finally:
+        campaign.end()
+    _checks(outcome, found, mutants, not (quick or only) and wanted())
+    outcome.details = {
+        "seed": seed,
+        "each": [asdict(r) for r in found],
+        "without_its_rule": [asdict(r) for r in mutants],
+    }
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _words(r: Result) -> str:
+    what = f"{r.fault} / {r.moment}: {r.cause or 'goes on'}"
+    figures = f"{r.release:.3f} s, {r.force:.2f} of a trip limit, {r.wall_seconds:.0f} s"
+    again = f", begun again: {'; '.join(r.begun_again)}" if r.begun_again else ""
+    return f"{what}, {figures}{again}" + (f" FAILED: {'; '.join(r.failed)}" if r.failed else "")
+
+
+def _checks(
+    outcome: Outcome, found: Sequence[Result], mutants: Sequence[Result], whole: bool
+) -> None:
+    def worst(values: list[float]) -> float:
+        known = [value for value in values if not np.isnan(value)]
+        return max(known, default=np.nan)
+
+    outcome.check("cases_failed", sum(bool(r.failed) for r in found), "==", 0)
+    outcome.check(
+        "worst_force_over_trip_limit", worst([r.force for r in found]), "<=", FORCE_MARGIN
+    )
+    release = [r.release for r in found if r.software]
+    outcome.check("worst_release_of_a_software_fault_s", worst(release), "<=", RELEASE_LIMIT)
+    if mutants:
+        outcome.check("mutants_unnoticed", sum(bool(r.failed) for r in mutants), "==", 0)
+    if whole:
+        outcome.check("cases", len(found), ">=", 60)
+        tried = {fault.rule for fault in FAULTS if fault.rule}
+        missing = sorted({rule.name for rule in RULES} - tried)
+        outcome.check("rules_without_a_case", ", ".join(missing), "==", "")
