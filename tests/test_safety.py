@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats import MAT, ROOT, closed_loop
+from mats import MAT, ROOT
 from spinemat.drive import Category, Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
-from spinemat.press import PressRun
-from spinemat.press_goal import check_goal
 from spinemat.rules import HOLD_TIME, RULES, Rule, Sample, region_limits
 from spinemat.safety import START_STATES, State, Supervisor
 from spinemat_safety.evidence import AROUND, Evidence
-from spinemat_sim.control_trials import scan
-from test_press import asked
+from spinemat_sim.calm import FalseStop, SupervisedLoop, spend_time
+from spinemat_sim.patient import presets
+from spinemat_sim.person import lie_down
+from spinemat_sim.plant import Plant
+from spinemat_sim.urdf import plain_urdf
 
 LAYOUT = load_layout(MAT)
 N, LOW = LAYOUT.n, LAYOUT.finger.stroke[0]
@@ -432,49 +432,18 @@ def test_no_sequence_of_events_moves_without_permission(seed: int) -> None:
 
 @pytest.mark.parametrize("patient", ["desk_worker_45", "small_elder"])
 def test_no_false_stop_in_scan_and_treatment(patient: str) -> None:
-    loop = closed_loop(patient)
-    s = Supervisor(LAYOUT)
-    person = loop.plant.person.patient
-    s.session(True, 0)
-    s.lower(mass=person.mass)
-    step = loop.step
+    found = spend_time(LAYOUT, presets()[patient], seed=3, seconds=60.0)
+    assert found.stop == ""
+    assert found.seconds >= 60.0 and found.presses > 0
 
-    def watched(run: PressRun | None = None) -> np.ndarray:
-        force = step(run)
-        m = loop.plant.measure()
-        s.hand(True, loop.cycle)
-        s.commanded = loop.control.velocity
-        s.on_state(
-            Sample(
-                cycle=loop.cycle, stamp=loop.cycle * 4_000_000, boot_id="a",
-                position=m.position.copy(), velocity=m.velocity.copy(), force=m.force.copy(),
-                current=m.current.copy(), temperature=m.temperature.copy(),
-                status=m.status.astype(np.int64), stage=int(loop.stage.stage),
-            ),
-            0.0,
-        )  # fmt: skip
-        assert s.state is not State.STOPPED, f"{s.cause}: {s.detail}"
-        return force
 
-    loop.step = watched  # type: ignore[method-assign]
-    loop.self_test()
-    height = scan(loop).height
-    for fingers, rate in (([8, 9, 10, 11], 0.5), ([12, 13, 14, 15], 1.0), ([4, 5], 1.5)):
-        goal = check_goal(
-            LAYOUT,
-            **asked(
-                fingers=fingers, preload=[2.0] * len(fingers), amplitude=[12.0] * len(fingers),
-                rate=rate, duration=5.0, mass=person.mass, approach_speed=0.03,
-                expected=height[fingers].tolist(),
-            ),
-        )  # fmt: skip
-        run = PressRun(replace(goal), LAYOUT)
-        while not run.done:
-            loop.step(run)
-    loop.control.retract(slice(None))
-    for _ in range(500):
-        loop.step()
-    assert s.state is State.READY
+def test_a_stop_in_the_closed_loop_is_noticed() -> None:
+    person = lie_down(presets()["desk_worker_45"])
+    loop = SupervisedLoop(Plant(LAYOUT, person, plain_urdf(LAYOUT), 0))
+    loop.held = False
+    with pytest.raises(FalseStop, match="hand control"):
+        for _ in range(START_STATES):
+            loop.step()
 
 
 # --- evidence -----------------------------------------------------------------------------------

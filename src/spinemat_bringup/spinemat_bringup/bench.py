@@ -20,12 +20,13 @@ from spinemat_bringup.bench_control import beside_echo
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.processes import in_processes
+from spinemat_sim.calm import spend_time
 from spinemat_sim.control_trials import STEP, Control, Hold, hold_block, try_patient
 from spinemat_sim.identify import identify
 from spinemat_sim.patient import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
-from spinemat_sim.population import find_patient
+from spinemat_sim.population import find_patient, sample
 from spinemat_sim.urdf import expand_urdf
 
 BLOCKS = (1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 5e4)  # N/m per finger, believed to be 2000 to 5000
@@ -174,6 +175,30 @@ def control(seconds: float) -> Outcome:
             "round_trip_goal": 1.5,
         }
     outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def calm(people: int, hours: float, seed: int, jobs: int | None) -> Outcome:
+    """Watch sampled people on the noisy plant with the supervisor: it must not stop anything.
+
+    Args:
+        people: drawn from the survey.
+        hours: of simulated time, all people together.
+        seed: of people, sensors and treatments.
+        jobs: processes; None: one per core.
+    """
+    started = time.monotonic()
+    layout = load_layout(share("config", "mat.yaml"))
+    work = partial(spend_time, layout)
+    share_of = 3600.0 * hours / people
+    patients = sample(people, seed)
+    seeds = [seed + i for i in range(people)]
+    found = in_processes(work, (patients, seeds, itertools.repeat(share_of, people)), jobs)
+    outcome = Outcome("bench calm", time.monotonic() - started)
+    simulated = sum(c.seconds for c in found) / 3600.0
+    outcome.check("false_stops", sum(bool(c.stop) for c in found), "==", 0)
+    outcome.check("simulated_hours", simulated, ">=", hours)
+    outcome.details = {"seed": seed, "people": [c._asdict() for c in found]}
     return outcome
 
 

@@ -369,6 +369,29 @@ def bench_control(seconds: float, json_file: Path | None) -> None:
     finish(outcome, json_file)
 
 
+@bench.command("calm")
+@click.option("--people", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.01),
+    default=8.0,
+    show_default=True,
+    help="Of simulated time, all people together.",
+)
+@seed_option
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; default: one per core.")
+@json_option
+def bench_calm(
+    people: int, hours: float, seed: int, jobs: int | None, json_file: Path | None
+) -> None:
+    """No false stop: sampled people scanned and treated at random under the supervisor."""
+    from spinemat_bringup.bench import calm
+
+    with plain_errors(), console.status("treating people with whom nothing is wrong"):
+        outcome = calm(people, hours, seed, jobs)
+    finish(outcome, json_file)
+
+
 @bench.command("stops")
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Per path.")
 @click.option("--path", "paths", multiple=True, help="Only this path; may be repeated.")
@@ -383,6 +406,19 @@ def bench_stops(runs: int, paths: tuple[str, ...], seed: int, json_file: Path | 
         for path in paths:
             choice("path", path, PATHS)
         outcome = stops(runs, paths, seed, console.print, interrupt.wanted)
+    finish(outcome, json_file, not interrupt.wanted())
+
+
+@bench.command("stop-service")
+@click.option("--runs", type=click.IntRange(1), default=200, show_default=True)
+@seed_option
+@json_option
+def bench_stop_service(runs: int, seed: int, json_file: Path | None) -> None:
+    """The stop service beside a bare service call, in real time; 15 minutes."""
+    from spinemat_bringup.stops import stop_service
+
+    with plain_errors(), Interrupt() as interrupt:
+        outcome = stop_service(runs, seed, console.print, interrupt.wanted)
     finish(outcome, json_file, not interrupt.wanted())
 
 

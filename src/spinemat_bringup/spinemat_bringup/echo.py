@@ -1,7 +1,7 @@
-"""Node drive_echo: answers every drive state with a command of the same size, nothing else.
+"""Nodes that answer and do nothing else: the baselines of `spinemat bench`.
 
-The baseline that `spinemat bench control` measures finger_actuation against: what rclpy and DDS
-take for the same messages.
+`drive_echo` answers every drive state with a command of the same size, `service_echo` answers the
+service `echo`: what rclpy and DDS take for the same messages.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rclpy.node import Node
+from std_srvs.srv import Trigger
 
 from spinemat_interfaces.msg import DriveCommand, DriveState
 from spinemat_ros.node import publisher, subscription
@@ -35,6 +36,23 @@ class DriveEcho(Node):
         )
 
 
+class ServiceEcho(Node):
+    """A request in, a response out."""
+
+    def __init__(self) -> None:
+        super().__init__("service_echo")
+        self.create_service(Trigger, "echo", self._on_call)
+
+    def _on_call(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        return response
+
+
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the node."""
+    """Run drive_echo."""
     run(DriveEcho, args)
+
+
+def service_main(args: Sequence[str] | None = None) -> None:
+    """Run service_echo."""
+    run(ServiceEcho, args)

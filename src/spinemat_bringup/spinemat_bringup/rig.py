@@ -31,6 +31,7 @@ FELT = 0.3  # N, true force at which a finger has touched
 WATCH = 100  # cycles with permit after a stop in which nothing may move
 TIME_LIMIT = 5.0  # s of drive time: a stop that takes longer has failed
 WALL_LIMIT = 60.0  # s of wall time: something hangs
+MOMENT_LIMIT = 240.0  # s of wall time until a moment comes: a session scans first
 
 
 class Disturbed(RuntimeError):
@@ -151,7 +152,7 @@ class Rig:
         Raises:
             Disturbed: it ended before.
         """
-        self.client.wait(lambda: sent.done or moment(), WALL_LIMIT, "the moment")
+        self.client.wait(lambda: sent.done or moment(), MOMENT_LIMIT, "the moment")
         if sent.done:
             raise Disturbed(sent.result.message)
 

@@ -20,9 +20,10 @@ import numpy as np
 
 from spinemat.drive import Stage
 from spinemat_bringup.client import NoAnswer, Sent
-from spinemat_bringup.graph import GraphOptions, describe, share
+from spinemat_bringup.graph import GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.rig import DOWN, FREE, WALL_LIMIT, WATCH, Disturbed, Held, Rig, mat
+from spinemat_interfaces.msg import DrivePermit
 from spinemat_sim.population import find_patient
 
 MOMENT = (0.2, 1.2)  # turns of the rhythm between which the cause comes
@@ -30,6 +31,7 @@ STRONG = 5.0  # N: below it a rate of unloading says little
 REPEATS = 0.1  # share of runs for which press or graph may be begun again
 CANCEL_LIMIT, STOP_LIMIT, UNLOAD_LIMIT = 0.5, 0.4, 0.1  # s
 RATE_LIMIT = 400.0  # N/s
+SERVICE_LIMIT = 1.5  # times a bare service call
 
 
 class Run(NamedTuple):
@@ -153,18 +155,19 @@ PATHS = {
 
 
 @contextmanager
-def _bench(seed: int) -> Iterator[Bench]:
-    """Start drive stage, supervisor and controller, no more."""
+def _bench(seed: int, *more: NodeSpec, real_time: bool = False) -> Iterator[Bench]:
+    """Start drive stage, supervisor and controller, and no more but these."""
     with tempfile.TemporaryDirectory() as folder:
         options = GraphOptions(
             share("config", "mat.yaml"), seed=seed, answer_wait=0.5, state_dir=Path(folder)
         )
         changed: dict[str, dict[str, Any]] = {
-            "mat_simulator": {"stiffness_truth": False},
+            "mat_simulator": {"stiffness_truth": False, "real_time": real_time},
             "safety_supervisor": {"required_nodes": ["finger_actuation"]},
             "finger_actuation": {},
         }
-        nodes = [
+        nodes = list(more)
+        nodes += [
             replace(spec, parameters=dict(spec.parameters) | changed[spec.name])
             for spec in describe(options)
             if spec.name in changed
@@ -266,3 +269,69 @@ def _check(outcome: Outcome, name: str, path: StopPath, found: list[Run]) -> dic
         f"{name}: highest_tip_afterwards_mm", 1e3 * float(highest.max()), "<=", 1e3 * DOWN
     )
     return median
+
+
+def stop_service(
+    runs: int, seed: int, say: Callable[[str], None], wanted: Callable[[], bool]
+) -> Outcome:
+    """Measure how soon the stop service withdraws the permit, beside a bare service call.
+
+    In real time, under a press: a bare call of a node that does nothing else, then `stop`, from
+    the call until the withdrawn permit arrives here. The release is counted in drive time.
+
+    Args:
+        runs: stops.
+        seed: of the person, the plant and the moments.
+        say: told of runs that had to be begun again.
+        wanted: false once the user asks to end.
+
+    Raises:
+        NoAnswer: a call is not answered, or the fingers are not let go of.
+    """
+    started = time.monotonic()
+    rng = np.random.default_rng([seed, len(PATHS)])
+    bare: list[float] = []
+    withdrawn: list[float] = []
+    release: list[float] = []
+    echo = NodeSpec("service_echo", "spinemat_bringup", "service_echo")
+    with _bench(seed, echo, real_time=True) as bench:
+        refusals: list[float] = []
+
+        def on_permit(permit: DrivePermit) -> None:
+            if not permit.granted:
+                refusals.append(time.perf_counter())
+
+        bench.client.listen("drive/permit", on_permit)
+        while len(release) < runs and wanted():
+            try:
+                bench.pressed(rng.uniform(*MOMENT))
+            except Disturbed as error:
+                say(f"begun again: {error}")
+                bench.prepare()
+                continue
+            called = time.perf_counter()
+            bench.client.trigger("echo")
+            bare.append(time.perf_counter() - called)
+            refusals.clear()
+            since, called = bench.cycle, time.perf_counter()
+            bench.client.trigger("stop")
+            bench.client.wait(lambda: bool(refusals), WALL_LIMIT, "a withdrawn permit")
+            withdrawn.append(refusals[0] - called)
+            bench.released()
+            loaded = [m.cycle for m in bench.truth if m.cycle > since and max(m.force) >= FREE]
+            release.append((max(loaded, default=since) + 1 - since) * bench.layout.cycle)
+            bench.prepare()
+    outcome = Outcome("bench stop-service", time.monotonic() - started)
+    over = float(np.median(withdrawn) / np.median(bare)) if bare else math.nan
+    outcome.check("permit_withdrawn_over_bare_call", over, "<=", SERVICE_LIMIT)
+    outcome.check("release_median_s", float(np.median(release)), "<=", STOP_LIMIT)
+    outcome.check("release_worst_s", max(release, default=math.nan), "<=", STOP_LIMIT)
+    outcome.details = {
+        "runs": len(release),
+        "seed": seed,
+        "bare_call_median_us": 1e6 * float(np.median(bare)),
+        "bare_call_worst_us": 1e6 * max(bare, default=math.nan),
+        "permit_withdrawn_median_us": 1e6 * float(np.median(withdrawn)),
+        "permit_withdrawn_worst_us": 1e6 * max(withdrawn, default=math.nan),
+    }
+    return outcome

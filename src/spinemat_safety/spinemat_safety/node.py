@@ -268,10 +268,10 @@ class SafetySupervisor(Node):
 
     def _stop(self, who: str) -> None:
         self._supervisor.stop(who)
-        self._note_changes()
-        if self._last is not None:
+        if self._last is not None:  # the drive first, then the disk
             self._answer(self._last, False, self._supervisor.category)
         self._tell()
+        self._note_changes()
 
     def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._stop("the stop service")
