@@ -24,6 +24,7 @@ def command(spec: NodeSpec, namespace: str) -> list[str]:
     """Return the command that starts a node, as `ros2 run` would."""
     program = Path(get_package_prefix(spec.package), "lib", spec.package, spec.executable)
     line = [str(program), "--ros-args", "-r", f"__ns:={namespace}", "-r", f"__node:={spec.name}"]
+    line += ["--enclave", f"{namespace}/{spec.name}"]  # means nothing unless security is on
     for name, other in spec.remappings.items():
         line += ["-r", f"{name}:={other}"]
     for key, value in spec.parameters.items():
