@@ -177,14 +177,14 @@ def test_a_slow_retraction_ends_once_something_worse_comes() -> None:
         assert stage.stage is (Stage.RELEASED if worse == "power off" else Stage.RETRACTING)
 
 
-def test_no_command_raises_a_ceiling_over_the_trip_limit() -> None:
+def test_no_command_raises_a_ceiling_over_the_press_limit() -> None:
     stage, cycle = running_stage()
     stage.hand(True)
     stage.command(cycle, np.full(LAYOUT.n, 0.1), np.full(LAYOUT.n, 1000.0))
     low = LAYOUT.finger.stroke[0]
     high = stage.step(cycle + 1, np.full(LAYOUT.n, low)).high
     passive = LAYOUT.finger.return_preload + LAYOUT.finger.friction
-    assert (high <= LAYOUT.trip_limit + passive + 1e-9).all()
+    assert (high <= LAYOUT.press_limit + passive + 1e-9).all()
 
 
 @pytest.mark.parametrize(

@@ -474,6 +474,16 @@ def test_the_log_keeps_every_cause_and_the_drive_around_a_stop(tmp_path: Path) -
     assert not complaints
 
 
+def test_a_state_that_cannot_be_stacked_does_not_hide_those_before_it(tmp_path: Path) -> None:
+    log = Evidence(tmp_path, LAYOUT.cycle, pytest.fail)
+    for cycle in range(1, 11):
+        log.keep(sample(cycle))
+    log.keep(sample(11, force=np.zeros(N - 1)))
+    log.note("stop", sample(11), State.MOVING, State.STOPPED, cause="drive data", detail="short")
+    (path,) = tmp_path.glob("stop-*.npz")
+    assert np.load(path)["cycle"].tolist() == list(range(1, 11))
+
+
 def test_a_log_that_cannot_be_written_is_said_and_nothing_breaks(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     complaints: list[str] = []

@@ -5,7 +5,7 @@ its own cycles and trusts nobody: without a fresh permit, a fresh command and th
 the control, it cuts the motors, lets the return springs pull the tips back, and then retracts.
 A stop releases; it never freezes under a person. Of several permits the most restrictive wins: a
 permission that somebody else gives does not undo a refusal. No command raises a ceiling above the
-trip limit of its finger.
+press limit of its finger.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DriveStage:
 
     def __init__(self, layout: MatLayout) -> None:
         self._finger = layout.finger
-        self._limit = layout.trip_limit
+        self._limit = layout.press_limit
         self._n = layout.n
         self._watchdog = round(WATCHDOG / layout.cycle)
         self._period = layout.cycle

@@ -80,13 +80,25 @@ def status(namespace: str) -> None:
 @click.option("--quick", is_flag=True, help="A choice of cases, within five minutes.")
 @click.option("--only", default="", metavar="WORDS", help="Faults with these words in their name.")
 @click.option("--mutations/--no-mutations", default=None, help="Run each rule's case without it.")
+@click.option(
+    "--markdown",
+    "markdown_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the figures of every case as tables, too.",
+)
 @seed_option
 @json_option
 def faults(
-    quick: bool, only: str, mutations: bool | None, seed: int, json_file: Path | None
+    quick: bool,
+    only: str,
+    mutations: bool | None,
+    markdown_file: Path | None,
+    seed: int,
+    json_file: Path | None,
 ) -> None:
     """Break everything on purpose: a campaign of faults, judged by the simulated person."""
     from spinemat_bringup.campaign.run import faults as campaign
+    from spinemat_bringup.campaign.run import markdown
 
     with plain_errors(), Interrupt() as interrupt:
         outcome = campaign(
@@ -97,6 +109,8 @@ def faults(
             lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False),
             interrupt.wanted,
         )
+    if markdown_file is not None:
+        markdown_file.write_text(markdown(outcome), encoding="utf-8")
     finish(outcome, json_file, not interrupt.wanted())
 
 

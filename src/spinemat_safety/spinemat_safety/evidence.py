@@ -102,7 +102,8 @@ class Evidence:
         self._write(path, states)
 
     def _write(self, path: Path, states: list[Sample]) -> None:
-        shape = states[-1].force.shape if states else (0,)
+        shapes = [s.force.shape for s in states]
+        shape = max(set(shapes), key=shapes.count, default=(0,))
         states = [s for s in states if all(getattr(s, f).shape == shape for f in FIELDS)]
         arrays: dict[str, Any] = {f: np.array([getattr(s, f) for s in states]) for f in FIELDS}
         arrays["cycle"] = np.array([s.cycle for s in states])

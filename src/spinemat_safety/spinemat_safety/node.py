@@ -21,7 +21,13 @@ from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from spinemat.errors import InvalidInput
-from spinemat.rules import PRESSING_TIME, SESSION_TIME, Sample
+from spinemat.rules import (
+    HAND_TIMEOUT,
+    HEARTBEAT_TIMEOUT,
+    PRESSING_TIME,
+    SESSION_TIME,
+    Sample,
+)
 from spinemat.safety import STEADY_TIMEOUT, State, Supervisor
 from spinemat_interfaces.msg import (
     DriveCommand,
@@ -216,9 +222,9 @@ class SafetySupervisor(Node):
             cause, _, detail = text.partition(": ")
             self._note("later cause", s.state, cause=cause, detail=detail)
 
-    def _fresh(self, stamp: Time) -> bool:
-        """Whether a message is not from the future, as far as the drive's time is known."""
-        return seconds(stamp) <= 1e-9 * self._voice.now + FUTURE
+    def _fresh(self, stamp: Time, oldest: float) -> bool:
+        """Whether a message is neither replayed nor from the future, in the drive's time."""
+        return -FUTURE <= 1e-9 * self._voice.now - seconds(stamp) <= oldest
 
     def _on_command(self, msg: DriveCommand) -> None:
         velocity = floats(msg.velocity)
@@ -257,11 +263,12 @@ class SafetySupervisor(Node):
         return response
 
     def _on_hand(self, msg: HandControl) -> None:
-        if self._fresh(msg.header.stamp):
+        if not msg.held or self._fresh(msg.header.stamp, HAND_TIMEOUT):
             self._supervisor.hand(msg.held, self._voice.cycle)
 
     def _on_heartbeat(self, msg: Heartbeat) -> None:
-        if msg.node != self.get_name() and self._fresh(msg.header.stamp):
+        fresh = not msg.healthy or self._fresh(msg.header.stamp, HEARTBEAT_TIMEOUT)
+        if fresh and msg.node != self.get_name():
             self._supervisor.heartbeat(
                 msg.node, msg.cycle, time.monotonic(), msg.healthy, msg.detail, msg.mat
             )

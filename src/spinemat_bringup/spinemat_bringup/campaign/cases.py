@@ -48,6 +48,7 @@ class Fault:
         patience: s of drive time until the stop has to have come.
         graph: which supervisor it needs; see `GRAPHS` in `run.py`.
         kills: it ends processes; the graph after it is a new one.
+        quiet: nobody can tell of the stop until it is mended.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Fault:
     patience: float = 4.0
     graph: str = "mat"
     kills: bool = False
+    quiet: bool = False
 
 
 # what the drive stage does by itself is known to the supervisor one state later
@@ -154,6 +156,7 @@ def _restarted(node: str, causes: tuple[str, ...], moment: str) -> Fault:
         lambda t: t.client.bring_up([spec for spec in t.nodes if spec.name == node]),
         kills=True,
         paced=True,
+        quiet=node == "safety_supervisor",
     )
 
 
@@ -355,7 +358,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _spoilt("drive/command late", "drive/command delay 50", LOST, "rising"),
     _spoilt("drive/command twice", "drive/command duplicate", ("", *LOST)),
-    _spoilt("drive/command out of order", "drive/command swap", ("", *LOST), "release"),
+    _spoilt(
+        "drive/command out of order", "drive/command swap", ("", *LOST), "release", paced=True
+    ),
     _spoilt("drive/command replayed", "drive/command replay 50", LOST, "rising"),
     _spoilt("velocity NaN", f"drive/command set velocity nan {INDEX}", LOST),
     _spoilt("ceiling infinite", f"drive/command set force_ceiling inf {INDEX}", LOST, "contact"),
@@ -376,7 +381,9 @@ FAULTS: tuple[Fault, ...] = (
     _spoilt("drive/permit dropped", "drive/permit drop", LOST, "peak", "rest"),
     _spoilt("drive/permit late", "drive/permit delay 50", LOST, "rising"),
     _spoilt("drive/permit twice", "drive/permit duplicate", ("", *LOST)),
-    _spoilt("drive/permit out of order", "drive/permit swap", ("", *LOST), "release"),
+    _spoilt(
+        "drive/permit out of order", "drive/permit swap", ("", *LOST), "release", paced=True
+    ),
     _spoilt("drive/permit replayed", "drive/permit replay 50", LOST),
     _spoilt("permit with a category that is none", "drive/permit set category 99", LOST),
     _spoilt(
@@ -388,7 +395,7 @@ FAULTS: tuple[Fault, ...] = (
         rule="hand control",
     ),
     _spoilt("hand_control twice", "hand_control duplicate", ("", "hand control")),
-    _spoilt("hand_control replayed", "hand_control replay 10", ("", "hand control")),
+    _spoilt("hand_control replayed", "hand_control replay 10", ("hand control",)),
     _spoilt("hand_control from the future", "hand_control add stamp 10", ("hand control",)),
     _spoilt("hand_control says released", "hand_control set held false", ("hand control",)),
     Fault(
@@ -414,13 +421,14 @@ FAULTS: tuple[Fault, ...] = (
         "a finger said to be excluded", f"fingers/state set mode 4 {INDEX}",
         ("excluded finger",), "peak", rule="excluded finger",
     ),
-    _spoilt("safety/state dropped, then a stop", (), STOP, begin=_then_stop("safety/state drop")),
+    _spoilt("safety/state dropped, then a stop", (), STOP, begin=_then_stop("safety/state drop"),
+            quiet=True),
     _spoilt("session/state dropped", "session/state drop", ("",), "treat"),
     _spoilt("breathing dropped", "breathing drop", ("",), "peak"),
     # processes
     _killed("finger_actuation", LOST, "peak", "scan"),
     _frozen("finger_actuation", LOST, "contact", "peak", "stopping"),
-    _killed("safety_supervisor", ("restart",), "peak", "stopping"),
+    _killed("safety_supervisor", ("restart",), "peak", "stopping", quiet=True),
     _frozen("safety_supervisor", LOST, "rising", "peak"),
     _killed("spine_contour", ("heartbeat",), "scan", paced=True),
     _frozen("spine_contour", ("heartbeat",), "peak", paced=True),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from spinemat.rules import RULES
-from spinemat_bringup.campaign.cases import FAULTS, RELEASE_LIMIT, Fault
+from spinemat_bringup.campaign.cases import FAULTS, RELEASE_LIMIT, STOP, Fault
 from spinemat_bringup.campaign.tamper import remappings
 from spinemat_bringup.campaign.trial import Trial
 from spinemat_bringup.client import NoAnswer, Sent
@@ -83,6 +83,7 @@ class Result:
     force: float = np.nan
     highest: float = np.nan
     wall_seconds: float = 0.0
+    without: str = ""
     failed: tuple[str, ...] = ()
     begun_again: tuple[str, ...] = ()
 
@@ -175,7 +176,7 @@ class Campaign:
         return result
 
     def _case(self, t: Trial, fault: Fault, moment: str, without: str) -> Result:
-        result = Result(fault.name, moment, fault.software)
+        result = Result(fault.name, moment, fault.software, without=without)
         t.odd = []
         t.prepare()
         if without:
@@ -216,9 +217,8 @@ class Campaign:
         def over() -> bool:
             return t.cycle > end or t.stopped()
 
-        lost = "restart" in fault.causes  # nobody tells while the supervisor is gone
-        t.client.wait(lambda: over() or (lost and t.down()), WALL_LIMIT, "a stop")
-        if t.stopped() or lost:
+        t.client.wait(lambda: over() or (fault.quiet and t.down()), WALL_LIMIT, "a stop")
+        if t.stopped() or fault.quiet:
             t.released()
             return False
         if without or "" not in fault.causes:
@@ -250,10 +250,11 @@ class Campaign:
         self, t: Trial, fault: Fault, result: Result, without: str, goes_on: bool
     ) -> None:
         bad = []
+        before = STOP if result.moment == "stopping" else ()
         if without:
             if result.cause == without:
                 bad.append(f"'{without}' is the cause although it is switched off")
-        elif not goes_on and result.cause not in fault.causes:
+        elif not goes_on and result.cause not in (*fault.causes, *before):
             bad.append(f"first cause '{result.cause}' ({result.detail}): not one of those of it")
         if result.force > FORCE_MARGIN:
             bad.append(f"{result.force:.2f} of a trip limit; allowed: {FORCE_MARGIN:g}")
@@ -349,6 +350,26 @@ def faults(
     }
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def markdown(outcome: Outcome) -> str:
+    """Return the figures of every case as the tables of a document."""
+    found, mutants = outcome.details["each"], outcome.details["without_its_rule"]
+    lines = [
+        "| fault | moment | first cause | fingers under 1 N after, s | force over trip limit | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in found:
+        release = "goes on" if np.isnan(r["release"]) else f"{r['release']:.3f}"
+        verdict = "; ".join(r["failed"]) or "pass"
+        cause = r["cause"] or "none"
+        cells = (r["fault"], r["moment"], cause, release, f"{r['force']:.2f}", verdict)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| rule switched off | its own case | first cause then |", "| --- | --- | --- |"]
+    for r in mutants:
+        cause = "none" if r["cause"] in STOP else r["cause"]
+        lines.append(f"| {r['without']} | {r['fault']}, {r['moment']} | {cause} |")
+    return "\n".join(lines) + "\n"
 
 
 def _words(r: Result) -> str:

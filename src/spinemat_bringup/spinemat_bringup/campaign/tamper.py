@@ -10,7 +10,7 @@ arguments, such as ``drive/state set force nan 10``.
 | delay | messages | everything so many messages later |
 | duplicate | | everything twice |
 | swap | | two and two in the wrong order |
-| replay | messages | the next so many, and then those again and again |
+| replay | messages | the last so many again and again |
 | set | field, value, index or nothing | another value |
 | add | field, value, index or nothing | that much more |
 | ramp | field, per message, at most, index | more and more |
@@ -24,7 +24,7 @@ The field `stamp` is the header's, in s.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,8 @@ PATHS = {  # topic -> nodes that publish it
     "breathing": ("spine_contour",),
     "heartbeat": ("finger_actuation", "spine_contour", "session_orchestrator"),
 }
+
+KEPT = 100  # messages of each topic that may be replayed
 
 Pass = Callable[[bytes], Iterable[bytes]]
 
@@ -92,15 +94,12 @@ def _swap() -> Pass:
     return tamper
 
 
-def _replay(count: int) -> Pass:
-    kept: deque[bytes] = deque()
+def _replay(recent: Sequence[bytes]) -> Pass:
+    kept = deque(recent)
 
-    def tamper(data: bytes) -> list[bytes]:
-        if len(kept) < count:
-            kept.append(data)
-            return [data]
+    def tamper(_data: bytes) -> list[bytes]:
         kept.rotate(-1)
-        return [kept[-1]]
+        return [kept[-1]] if kept else []
 
     return tamper
 
@@ -187,12 +186,12 @@ def _cut(message: Any, field: str) -> None:
     getattr(message, field).pop()
 
 
-WHOLE: dict[str, Callable[..., Pass]] = {  # of whole messages, without decoding them
-    "drop": lambda: _drop,
-    "delay": lambda count: _later(int(count)),
-    "duplicate": lambda: _duplicate,
-    "swap": _swap,
-    "replay": lambda count: _replay(int(count)),
+WHOLE: dict[str, Callable[..., Pass]] = {  # of whole messages, given those before them
+    "drop": lambda _recent: _drop,
+    "delay": lambda _recent, count: _later(int(count)),
+    "duplicate": lambda _recent: _duplicate,
+    "swap": lambda _recent: _swap(),
+    "replay": lambda recent, count: _replay(recent[-int(count) :]),
 }
 INSIDE: dict[str, Callable[..., Callable[[Any], None]]] = {  # of one field
     "set": lambda field, value, index="": lambda m: _set(m, field, value, index),
@@ -204,8 +203,12 @@ INSIDE: dict[str, Callable[..., Callable[[Any], None]]] = {  # of one field
 }
 
 
-def parse(text: str) -> tuple[str, Pass]:
+def parse(text: str, recent: Mapping[str, Sequence[bytes]]) -> tuple[str, Pass]:
     """Read one fault.
+
+    Args:
+        text: a topic, a kind and its arguments.
+        recent: the latest messages of each topic, oldest first.
 
     Raises:
         InvalidInput: topic, kind or arguments are not known.
@@ -216,7 +219,7 @@ def parse(text: str) -> tuple[str, Pass]:
     choice("faults kind", kind, [*WHOLE, *INSIDE])
     try:
         if kind in WHOLE:
-            return topic, WHOLE[kind](*words)
+            return topic, WHOLE[kind](recent[topic], *words)
         if words[0] != "stamp" and not hasattr(TOPICS[topic].type, words[0]):
             raise InvalidInput("faults field", words[0], f"a field of {topic}")
         return topic, _changed(TOPICS[topic].type, INSIDE[kind](*words))
@@ -231,6 +234,7 @@ class Tamper(Node):
         super().__init__("tamper")
         declare(self, "faults", [""], "what to do to the messages", read_only=False)
         self._faults: dict[str, list[Pass]] = {}
+        self._recent: dict[str, deque[bytes]] = {topic: deque(maxlen=KEPT) for topic in PATHS}
         for topic in PATHS:
             out = publisher(self, topic)
             latched = TOPICS[topic].qos.durability
@@ -249,7 +253,7 @@ class Tamper(Node):
         try:
             for text in (text for p in parameters if p.name == "faults" for text in p.value):
                 if text:
-                    topic, tamper = parse(text)
+                    topic, tamper = parse(text, {t: [*kept] for t, kept in self._recent.items()})
                     faults.setdefault(topic, []).append(tamper)
         except InvalidInput as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -257,6 +261,7 @@ class Tamper(Node):
         return SetParametersResult(successful=True)
 
     def _pass(self, topic: str, publish: Callable[[bytes], None], data: bytes) -> None:
+        self._recent[topic].append(data)
         out: list[bytes] = [data]
         for tamper in self._faults.get(topic, ()):
             out = [after for before in out for after in tamper(before)]
