@@ -279,6 +279,15 @@ def test_a_silent_hand_control_stops() -> None:
     assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "hand control")
 
 
+def test_a_repeated_heartbeat_is_none() -> None:
+    d = Drive()
+    d.beating = False
+    for _ in range(100):
+        d.supervisor.heartbeat("finger_actuation", START_STATES, 0.0, True, "", LAYOUT.checksum)
+        d.run()
+    assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "heartbeat")
+
+
 def test_what_was_heard_before_the_drive_counted_anew_is_stale() -> None:
     s = Supervisor(LAYOUT, required=("finger_actuation",))
     for cycle in range(1000, 1100):

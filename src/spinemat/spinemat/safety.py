@@ -119,9 +119,12 @@ class Supervisor:
         """Take a heartbeat, heard at drive cycle `cycle` and steady time `steady` (s).
 
         `mat` is the checksum of the mat's description that the node was started with; empty: it
-        needs none.
+        needs none. A beat that is not newer than the last one is a repetition and does not count.
         """
-        self._beats[node] = (cycle, steady)
+        known = self._beats.get(node)
+        now = self._before.cycle if self._before is not None else 0
+        if known is None or not cycle <= known[0] <= now:
+            self._beats[node] = (cycle, steady)
         self._checksums[node] = mat
         if healthy:
             self._unhealthy.pop(node, None)

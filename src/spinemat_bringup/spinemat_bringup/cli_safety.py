@@ -78,7 +78,12 @@ def status(namespace: str) -> None:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A choice of cases, within five minutes.")
-@click.option("--only", default="", metavar="WORDS", help="Faults with these words in their name.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="WORDS",
+    help="Faults with these words in their name; may be repeated.",
+)
 @click.option("--mutations/--no-mutations", default=None, help="Run each rule's case without it.")
 @click.option(
     "--markdown",
@@ -90,7 +95,7 @@ def status(namespace: str) -> None:
 @json_option
 def faults(
     quick: bool,
-    only: str,
+    only: tuple[str, ...],
     mutations: bool | None,
     markdown_file: Path | None,
     seed: int,

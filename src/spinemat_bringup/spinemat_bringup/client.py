@@ -26,6 +26,7 @@ from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import publisher, subscription
 from spinemat_ros.spin import make_executor
 
+NAME = "spinemat_command_line"
 _REPEAT = 1.0  # s of wall time after which an unanswered request is made again
 _NEW, _IDLE, _ACTIVE = (
     State.PRIMARY_STATE_UNCONFIGURED,
@@ -78,10 +79,12 @@ class MatClient:
     def __enter__(self) -> MatClient:
         """Join the graph."""
         self._context = Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = Node(
-            "spinemat_command_line", namespace=self._namespace, context=self._context
+        rclpy.init(
+            args=["--ros-args", "--enclave", f"{self._namespace}/{NAME}"],
+            context=self._context,
+            signal_handler_options=SignalHandlerOptions.NO,
         )
+        self._node = Node(NAME, namespace=self._namespace, context=self._context)
         self._executor = make_executor(self._node)
         subscription(self._node, "events", self.events.append)
         subscription(self._node, "safety/state", self._on_safety)

@@ -166,7 +166,13 @@ def _frozen(node: str, causes: tuple[str, ...], *moments: str, paced: bool = Fal
         t.cycles(100)
 
     return Fault(
-        f"{node} frozen", lambda t: t.processes.freeze(node), causes, moments, thaw, paced=paced
+        f"{node} frozen",
+        lambda t: t.processes.freeze(node),
+        causes,
+        moments,
+        thaw,
+        paced=paced,
+        quiet=node == "safety_supervisor",
     )
 
 
@@ -409,6 +415,7 @@ FAULTS: tuple[Fault, ...] = (
     _spoilt(
         "heartbeat from the future", "heartbeat add stamp 10", ("heartbeat",), "peak", paced=True
     ),
+    _spoilt("heartbeat replayed", "heartbeat replay 30", ("heartbeat",), "peak", paced=True),
     _spoilt("a node complains", "heartbeat set healthy false", ("heartbeat",), "peak"),
     _spoilt(
         "a node has another mat", "heartbeat set mat other", ("configuration",), "peak", "rest",

@@ -181,9 +181,9 @@ class Campaign:
         t.prepare()
         if without:
             t.set("safety_supervisor", "without_rule", without)
+        sent = t.at(moment)
         if fault.paced:
             t.set("mat_simulator", "real_time", True)
-        sent = t.at(moment)
         known = len(t.client.events)
         since = t.cycle
         since = fault.begin(t) or since
@@ -297,20 +297,24 @@ class Campaign:
                 t.odd.append(f"record: {error!r}")
 
 
-def cases(quick: bool, only: str) -> list[tuple[Fault, str]]:
+def _meant(fault: Fault, only: Sequence[str]) -> bool:
+    return not only or any(words in fault.name for words in only)
+
+
+def cases(quick: bool, only: Sequence[str]) -> list[tuple[Fault, str]]:
     """Return the cases of a run, those on the same graph together."""
     chosen = [
         (fault, moment)
         for fault in FAULTS
         for moment in fault.moments
-        if only in fault.name and (not quick or QUICK.get(fault.name) == moment)
+        if _meant(fault, only) and (not quick or QUICK.get(fault.name) == moment)
     ]
     return sorted(chosen, key=lambda case: list(GRAPHS).index(case[0].graph))
 
 
 def faults(
     quick: bool,
-    only: str,
+    only: Sequence[str],
     mutations: bool,
     seed: int,
     say: Callable[[str], None],
@@ -320,7 +324,7 @@ def faults(
 
     Args:
         quick: only the cases of QUICK.
-        only: part of the names of the faults to run; empty: all.
+        only: words in the names of the faults to run; empty: all.
         mutations: run the own case of every rule again with the rule switched off.
         seed: of person and plant.
         say: takes a line per case.
@@ -337,7 +341,7 @@ def faults(
                 found.append(campaign.run(fault, moment))
                 say(_words(found[-1]))
         for fault in FAULTS if mutations else ():
-            if fault.rule and only in fault.name and wanted():
+            if fault.rule and _meant(fault, only) and wanted():
                 mutants.append(campaign.run(fault, fault.moments[0], fault.rule))
                 say(f"without '{fault.rule}': {_words(mutants[-1])}")
     finally:
