@@ -16,7 +16,7 @@ from mats import MAT
 from spinemat.drive import Stage
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import GraphOptions, describe
-from spinemat_interfaces.action import Retract, RunSession
+from spinemat_interfaces.action import Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, LowerLimits
 from spinemat_ros.codec import doubles, floats, seconds, uint16s
@@ -236,6 +236,22 @@ def test_a_loss_in_a_press_releases_every_finger_and_nothing_resumes(
     assert floats(first.set_point)[PAIR].max() < 2.0
     again.cancel()
     c.wait(lambda: again.done, 30.0, "cancel")
+
+
+def test_a_scan_ends_when_the_controller_was_started_anew(mat: Mat) -> None:
+    c = mat.client
+    goal = ScanSpine.Goal(sex="male", age=41.0, stature=1.756, mass=81.9)
+    scan = c.send(ScanSpine, "scan_spine", goal)
+    c.wait(lambda: scan.done or mat.force.max() > 1.0, 60.0, "contact")
+    assert not scan.done, scan.result.message
+    mat.processes.kill("finger_actuation")
+    _restart(mat, "finger_actuation")
+    c.wait(lambda: scan.done, 60.0, "result")
+    assert not scan.result.success
+    assert "fingers/press: the server was started anew" in scan.result.message
+    mat.retracted()
+    mat.stopped()
+    mat.safe()
 
 
 def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) -> None:

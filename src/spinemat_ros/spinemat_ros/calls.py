@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 
@@ -14,6 +17,9 @@ from spinemat.press_goal import PressGoal
 from spinemat_interfaces.action import Press
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.script import wait
+
+ANSWER_WAIT = 10.0  # s of steady time until a goal has to be accepted (engineering choice)
+ASK_AGAIN = 2.0  # s of steady time after which a result is asked for again (engineering choice)
 
 
 class CycleWaiter:
@@ -38,17 +44,27 @@ class CycleWaiter:
             await wait(future)
 
 
+class ServerLost(RuntimeError):
+    """Whoever was asked is gone, or has forgotten what it was asked for."""
+
+
 class ActionCall:
     """One goal at a time of an action, cancelled as soon as its owner no longer wants it.
 
-    Call `poll` with every message that the owner receives.
+    Call `poll` with every message that the owner receives. A server that ends and comes back has
+    forgotten its goals, so the result is asked for again and again: that of a goal it does not
+    know comes at once.
     """
 
     def __init__(self, node: Node, action: Any, name: str) -> None:
+        self._name = name
         self._client = ActionClient(node, action, name)
         self._handle: Any = None
+        self._end: Future | None = None
+        self._asked = 0.0  # s of steady time, when the server was last asked for something
         self._unwanted: Callable[[], bool] = lambda: False
         self._cancelling = False
+        node.create_timer(1.0, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def ready(self) -> bool:
         """Whether the server is there."""
@@ -60,14 +76,55 @@ class ActionCall:
         unwanted: Callable[[], bool],
         feedback: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Send a goal and return its result; it is cancelled once `unwanted` is true."""
+        """Send a goal and return its result; it is cancelled once `unwanted` is true.
+
+        Raises:
+            ServerLost: there will be no result.
+        """
         self._unwanted, self._cancelling = unwanted, False
-        handle = await wait(self._client.send_goal_async(goal, feedback_callback=feedback))
-        self._handle = handle
-        self.poll()
-        answer = await wait(handle.get_result_async())
-        self._handle = None
-        return answer.result
+        self._end, self._asked = Future(), time.monotonic()
+        sent = self._client.send_goal_async(goal, feedback_callback=feedback)
+        sent.add_done_callback(self._accepted)
+        try:
+            return await wait(self._end)
+        finally:
+            self._handle = self._end = None
+
+    def _accepted(self, sent: Future) -> None:
+        if self._end is not None and not self._end.done():
+            self._handle = sent.result()
+            self._ask()
+            self.poll()
+
+    def _ask(self) -> None:
+        handle, self._asked = self._handle, time.monotonic()
+
+        def answered(answer: Future) -> None:
+            end = self._end
+            if handle is not self._handle or end is None or end.done():
+                return
+            if answer.result().status == GoalStatus.STATUS_UNKNOWN:
+                self._lose("was started anew and knows nothing of it")
+            else:
+                end.set_result(answer.result().result)
+
+        handle.get_result_async().add_done_callback(answered)
+
+    def _watch(self) -> None:
+        if self._end is None or self._end.done():
+            return
+        waited = time.monotonic() - self._asked
+        if self._handle is None:
+            if waited > ANSWER_WAIT:
+                self._lose("does not answer")
+        elif not self.ready():
+            self._lose("is gone")
+        elif waited > ASK_AGAIN:
+            self._ask()
+
+    def _lose(self, what: str) -> None:
+        assert self._end is not None
+        self._end.set_exception(ServerLost(f"{self._name}: the server {what}"))
 
     def poll(self) -> None:
         """Cancel the running goal if it is no longer wanted."""

@@ -19,7 +19,7 @@ from spinemat.errors import InvalidInput
 from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
 from spinemat_interfaces.action import Press, ScanSpine
 from spinemat_interfaces.msg import Breathing, FingerState, Pressure
-from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
+from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
 from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
@@ -160,7 +160,7 @@ class SpineContour(LifecycleNode):
                     self._height = scan.height
                     result.contour = contour_message(header(self, self._voice.now), scan.contour)
                     self._contours.publish(result.contour)
-        except ScanRefused as error:
+        except (ScanRefused, ServerLost) as error:
             result.message = str(error)
             self._voice.say("scan", f"scan ended early: {error}")
             result.end_cycle = self._voice.cycle

@@ -26,7 +26,7 @@ from spinemat.scan import GAP, GROUP_SPACING, RAMP_RATE, REST_TIME
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, LowerLimits
-from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
+from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
 from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.files import write_whole
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
@@ -219,6 +219,8 @@ class SessionOrchestrator(Node):
             await self._session(request, intake, programme)
         except SessionEnded as error:
             message = str(error)
+        except ServerLost as error:
+            message = self._why(str(error))
         except Exception as error:  # whatever happens, the fingers go down and it is said
             message = f"internal error: {error!r}"
             self.get_logger().error(message)
@@ -368,7 +370,10 @@ class SessionOrchestrator(Node):
         if message:
             self._enter(SessionState.ABORTED, message)
             if self._retract.ready():
-                await self._retract.call(Retract.Goal(), lambda: False)
+                try:
+                    await self._retract.call(Retract.Goal(), lambda: False)
+                except ServerLost as error:
+                    self.get_logger().error(f"no retraction by the controller: {error}")
         stops = (self._safety.stops if self._safety else 0) - self._stops
         self._kept["result"] = message or "completed"
         self._kept["stops"] = stops

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from spinemat.drive import SLOW_SPEED, Category, Stage
 from spinemat.rules import RULES
 from spinemat_bringup.campaign.cases import FAULTS, RELEASE_LIMIT, STOP, Fault
 from spinemat_bringup.campaign.tamper import remappings
@@ -31,25 +32,19 @@ from spinemat_recording.session_record import read_session
 from spinemat_sim.population import find_patient
 
 FORCE_MARGIN = 1.1  # of the trip limit, for the true force on any finger
+FASTEST = 2.0  # times the speed of a slow retraction that a tip may reach
 KEEP = 50  # cycles for which a fault goes on once every finger is down
 TRIES = 3  # a busy machine may end a press before its moment, or not come back
-QUICK = {  # fault -> moment: what continuous integration runs
-    "stop service": "peak",
-    "drive/state dropped": "peak",
+QUICK = {  # fault -> moment: what continuous integration runs, beside the stops it tries
     "drive/state twice": "peak",
     "force NaN": "contact",
-    "drive/command dropped": "peak",
     "drive/command late": "rising",
     "controller runs away": "peak",
-    "drive/permit dropped": "peak",
     "drive/permit replayed": "peak",
-    "hand_control dropped": "peak",
-    "the person lets go": "contact",
-    "heartbeat dropped": "peak",
+    "hand_control replayed": "peak",
+    "safety_supervisor frozen": "rising",
     "a second controller runs away": "peak",
     "forged permits, then a stop": "peak",
-    "finger_actuation frozen": "peak",
-    "safety_supervisor frozen": "rising",
     "load cell 8 N too low": "peak",
     "encoder jumps at rest": "rest",
     "finger jammed": "approach",
@@ -204,6 +199,8 @@ class Campaign:
         if not goes_on:
             t.cycles(KEEP)
         self._judge(t, result, since, down, goes_on)
+        if not without and not goes_on:
+            self._check_category(t, result.cause, since)
         t.leave()
         self._check_cause(t, fault, result, without, goes_on)
         self._check_record(t, result, known)
@@ -263,6 +260,22 @@ class Campaign:
         if result.highest > DOWN:
             bad.append(f"a tip at {1e3 * result.highest:.1f} mm before the reset")
         result.failed = tuple(bad)
+
+    def _check_category(self, t: Trial, cause: str, since: int) -> None:
+        """Whether the drive let go the way that the cause asks for, if nothing worse came."""
+        category = {rule.name: rule.category for rule in RULES}.get(cause)
+        safety = t.client.safety
+        if safety is None or safety.later_causes or category is None:
+            return
+        after = [m for m in t.truth if m.cycle > since and m.stage != Stage.RUNNING]
+        retracting = any(m.stage == Stage.RETRACTING for m in after)
+        if category is Category.RELEASE_AND_POWER_OFF and retracting:
+            t.odd.append("a drive that reports a fault was driven")
+        if category is Category.RETRACT_SLOWLY and len(after) > 1:
+            height = np.array([m.position for m in after])
+            fall = -np.diff(height, axis=0).min() / t.layout.cycle
+            if fall > FASTEST * SLOW_SPEED:
+                t.odd.append(f"a slow retraction at {1e3 * fall:.0f} mm/s")
 
     def _check_record(self, t: Trial, result: Result, known: int) -> None:
         """What was written has to be readable, and to hold what happened."""
