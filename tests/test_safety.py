@@ -279,10 +279,24 @@ def test_a_silent_hand_control_stops() -> None:
     assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "hand control")
 
 
+@pytest.mark.parametrize(("force", "longest"), [(0.0, 1.0), (5.0, 0.25)])
+def test_a_node_may_be_silent_for_longer_while_nothing_moves(force: float, longest: float) -> None:
+    d = Drive()
+    if force > 0.0:
+        press(d, only(force))
+    d.beating = False
+    silent = round(longest / LAYOUT.cycle)
+    last = d.last
+    d.run(silent - 1, position=last.position, force=last.force)
+    assert d.supervisor.state is not State.STOPPED
+    d.run(3, position=last.position, force=last.force)
+    assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "heartbeat")
+
+
 def test_a_repeated_heartbeat_is_none() -> None:
     d = Drive()
     d.beating = False
-    for _ in range(100):
+    for _ in range(260):
         d.supervisor.heartbeat("finger_actuation", START_STATES, 0.0, True, "", LAYOUT.checksum)
         d.run()
     assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "heartbeat")

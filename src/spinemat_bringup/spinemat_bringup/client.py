@@ -190,8 +190,12 @@ class MatClient:
         return answer.results[0].successful, answer.results[0].reason
 
     def publisher(self, topic: str) -> Publisher:
-        """Return a publisher on a topic of the mat; `destroy` ends it."""
+        """Return a publisher on a topic of the mat; `withdraw` ends it."""
         return publisher(self._node, topic)
+
+    def withdraw(self, publisher: Publisher) -> None:
+        """End a publisher."""
+        self._node.destroy_publisher(publisher)
 
     def count_publishers(self, topic: str) -> int:
         """How many publishers of a topic of the mat are known."""

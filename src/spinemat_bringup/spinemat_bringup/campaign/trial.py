@@ -108,7 +108,7 @@ class Trial(Rig):
         """Take back what the case put into the graph."""
         self.hear(None)
         for publisher in self._publishers:
-            publisher.destroy()
+            self.client.withdraw(publisher)
         self._publishers.clear()
 
     # -- moments ---------------------------------------------------------------------------------
