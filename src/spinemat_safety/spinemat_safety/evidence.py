@@ -1,7 +1,8 @@
 """What an assessor reads afterwards: an append-only log, and the drive's data around each stop.
 
 `safety_events.jsonl` has one JSON object per line, on the disk as soon as it is written. Beside it
-lies one NumPy archive per stop with the drive states of the 5 s before and after.
+lies one NumPy archive per stop with the drive states of the 5 s before and after. A thread of its
+own writes, at once and in order: a disk that is slow must not keep the supervisor from judging.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class Evidence:
         self, folder: Path | None, cycle: float, complain: Callable[[str], object]
     ) -> None:
         self._folder, self._complain = folder, complain
+        self._writer = ThreadPoolExecutor(max_workers=1)
         self._length = round(AROUND / cycle)
         self._before: deque[Sample] = deque(maxlen=self._length)
         self._open: tuple[Path, list[Sample], int] | None = None  # file, states, how many more
@@ -70,16 +73,20 @@ class Evidence:
             entry["drive_states"] = name
         if self._folder is None:
             return
+        self._writer.submit(self._append, self._folder, json.dumps(entry))
+        if kind == "stop" and self._open is not None:  # safe, whatever happens next
+            path, states, _ = self._open
+            self._writer.submit(self._write, path, list(states))
+
+    def _append(self, folder: Path, line: str) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / "safety_events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "safety_events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             self._complain(f"the safety log cannot be written: {error}")
-        if kind == "stop" and self._open is not None:
-            self._write(*self._open[:2])  # what came before is safe, whatever happens next
 
     def keep(self, sample: Sample) -> None:
         """Take every drive state."""
@@ -92,14 +99,15 @@ class Evidence:
                 self._finish()
 
     def close(self) -> None:
-        """Write what is open."""
+        """Write what is open, and wait until all is written."""
         self._finish()
+        self._writer.shutdown()
 
     def _finish(self) -> None:
         if self._open is None:
             return
         (path, states, _), self._open = self._open, None
-        self._write(path, states)
+        self._writer.submit(self._write, path, states)
 
     def _write(self, path: Path, states: list[Sample]) -> None:
         shapes = [s.force.shape for s in states]

@@ -242,10 +242,17 @@ def _second(package: str, name: str, topic: str) -> Act:
     def begin(t: Trial) -> int:
         spec = next(spec for spec in t.nodes if spec.package == package)
         own = {key: value for key, value in spec.parameters.items() if key != "state_dir"}
+        before, seen = t.client.count_publishers(topic), list[int]()
+
+        def look(truth: PlantTruth) -> None:
+            if not seen and t.client.count_publishers(topic) > before:
+                seen.append(truth.cycle)
+
+        t.hear(look)
         t.processes.add(NodeSpec(name, package, spec.executable, False, own))
-        before = t.client.count_publishers(topic)
-        t.client.wait(lambda: t.stopped() or t.client.count_publishers(topic) > before, 30.0, "it")
-        return t.cycle
+        t.client.wait(lambda: bool(seen), 30.0, name)
+        t.hear(None)
+        return seen[0]
 
     return begin
 

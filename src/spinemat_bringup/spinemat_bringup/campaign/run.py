@@ -280,16 +280,24 @@ class Campaign:
     def _check_record(self, t: Trial, result: Result, known: int) -> None:
         """What was written has to be readable, and to hold what happened."""
         full = "disk full" in result.fault
-        try:
+
+        def stops() -> list[dict[str, Any]]:
             lines = (self._folder / "safety_events.jsonl").read_text(encoding="utf-8")
             entries = [json.loads(line) for line in lines.splitlines()]
-            stops = [entry for entry in entries if entry["kind"] == "stop"]
+            return [entry for entry in entries if entry["kind"] == "stop"]
+
+        try:
             if result.cause not in ("", "restart") and not full:
-                if not stops or stops[-1]["cause"] != result.cause:
-                    t.odd.append(f"the log does not end with '{result.cause}'")
-                elif np.load(self._folder / stops[-1]["drive_states"])["cycle"].size == 0:
+                t.client.wait(
+                    lambda: bool(stops()) and stops()[-1]["cause"] == result.cause,
+                    WALL_LIMIT,
+                    f"'{result.cause}' in the safety log",
+                )
+                states = self._folder / stops()[-1]["drive_states"]
+                t.client.wait(states.exists, WALL_LIMIT, "drive states beside the log")
+                if np.load(states)["cycle"].size == 0:
                     t.odd.append("no drive states beside the log")
-        except (OSError, ValueError, KeyError) as error:
+        except (NoAnswer, OSError, ValueError, KeyError) as error:
             t.odd.append(f"safety log: {error!r}")
         if t.recorded and "recorder" not in result.fault:
             try:
