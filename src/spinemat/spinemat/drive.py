@@ -20,7 +20,7 @@ from spinemat.layout import MatLayout
 
 WATCHDOG = 0.100  # s of drive time (real drives owe 0.020 s in hardware; engineering choice)
 RELEASE_TIME = 0.150  # s unpowered before the powered retraction (engineering choice)
-RETRACT_TIME = 2.0  # s, longest powered retraction after a release (engineering choice)
+RETRACT_TIME = 2.0  # s, longest powered retraction after a release, unless slow (choice)
 SLOW_RELEASE = 0.300  # s over which a slow retraction lets the force go (engineering choice)
 SLOW_SPEED = 0.020  # m/s of a slow retraction (engineering choice)
 
@@ -185,8 +185,10 @@ class DriveStage:
                 self._enter(Stage.RETRACTING, self.reason)
         if self.stage is Stage.RETRACTING:
             off = self._denied and self._category is Category.RELEASE_AND_POWER_OFF
-            down = bool((position <= self._finger.stroke[0] + 0.001).all())
-            if off or down or elapsed >= RETRACT_TIME:
+            low, high = self._finger.stroke
+            down = bool((position <= low + 0.001).all())
+            longest = RETRACT_TIME + (high - low) / SLOW_SPEED * self._slow()
+            if off or down or elapsed >= longest:
                 self._enter(Stage.RELEASED, self.reason)
 
     def _slow(self) -> bool:

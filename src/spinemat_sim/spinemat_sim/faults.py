@@ -33,7 +33,7 @@ PELVIS = 0.15  # m along the mat, where the trunk bends when a person sits up (c
 MOVEMENTS = {  # what a person may do, all engineering choices
     "lies still": "",
     "sits up": "bends at the pelvis, by 0.4 within 0.8 s",
-    "rolls": "the left side rises by 45 mm within 2 s",
+    "rolls": "the left side rises by 45 mm within 5 s",
     "leaves": "rises by 100 mm within 0.5 s",
 }
 
@@ -144,7 +144,7 @@ def movement(layout: MatLayout, kind: str) -> tuple[NDArray[np.float64], float]:
     if kind == "sits up":
         return 0.4 * np.maximum(layout.x - PELVIS, 0.0), 0.8
     if kind == "rolls":
-        return np.where(layout.y < 0.0, 0.045, 0.0), 2.0
+        return np.where(layout.y < 0.0, 0.045, 0.0), 5.0
     if kind == "leaves":
         return np.full(layout.n, 0.1), 0.5
     return np.zeros(layout.n), 1.0

@@ -127,7 +127,7 @@ def _moves(name: str, kind: str, causes: tuple[str, ...], *moments: str, rule: s
         back,
         software=False,
         rule=rule,
-        patience=4.0,
+        patience=8.0,
     )
 
 
@@ -330,10 +330,11 @@ def _hold(t: Trial) -> None:
     t.hold_hand_control(True)
 
 
-def _ramp(step: float, most: float, finger: int = IDLE_INDEX) -> tuple[str, str]:
-    """A load that the motor of a finger seems to carry."""
+def _ramp(step: float, most: float, finger: int = IDLE_INDEX) -> tuple[str, ...]:
+    """A load that a finger seems to carry with its motor, and to give way to a little."""
     constant = 25.0  # N/A, config/mat.yaml
     return (
+        f"drive/state ramp position 0.00002 0.0008 {finger}",
         f"drive/state ramp force {step} {most} {finger}",
         f"drive/state ramp current {step / constant} {most / constant} {finger}",
     )
@@ -536,9 +537,9 @@ FAULTS: tuple[Fault, ...] = (
     _spoilt("drive reports a fault", f"drive/state set status 2 {IDLE_INDEX}", ("drive fault",),
             "rest", rule="drive fault"),
     _spoilt("session too long", "session/state set phase 5", ("session time",), "rest",
-            rule="session time", graph="short", patience=20.0),
+            rule="session time", graph="short", patience=20.0, software=False),
     _spoilt("pressing too long", "session/state set phase 5", ("pressing time",), "rising",
-            rule="pressing time", graph="short", patience=12.0),
+            rule="pressing time", graph="short", patience=12.0, software=False),
 )  # fmt: skip
 
 
