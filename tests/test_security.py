@@ -35,10 +35,11 @@ WAYS: dict[str, Callable[[Node, str], Any]] = {
 
 def needed(node: Node, name: str) -> Rights:
     """What a running node uses."""
-    used = {way: {topic for topic, _ in ask(node, name)} for way, ask in WAYS.items()}
-    return {
-        way: {n for n in names if "/_action/" not in n} for way, names in used.items() if names
+    used = {
+        way: {used for used, _ in ask(node, name) if "/_action/" not in used}
+        for way, ask in WAYS.items()
     }
+    return {way: names for way, names in used.items() if names}
 
 
 def allowed() -> dict[str, Rights]:
@@ -75,7 +76,7 @@ def test_every_node_may_do_what_it_does_and_no_more(mat: Mat) -> None:
 
         def complete(name: str = name, found: Rights = found) -> bool:
             found.clear()
-            found.update({way: names for way, names in needed(observer, name).items() if names})
+            found.update(needed(observer, name))
             return found == policy.get(name)
 
         try:

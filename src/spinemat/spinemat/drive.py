@@ -207,11 +207,12 @@ class DriveStage:
             velocity = np.clip(self._velocity, -f.max_speed, f.max_speed)
             self._hold = high
             return MotorOrder(velocity, np.where(on, down, 0.0), high)
-        if self.stage is Stage.RELEASING and self._slow():
+        # in a retraction the motor may hold back the spring, never press
+        if self._slow() and self.stage in (Stage.RELEASING, Stage.RETRACTING):
+            releasing = self.stage is Stage.RELEASING
             left = 1.0 - (self._cycle - self._since) * self._period / SLOW_RELEASE
-            return MotorOrder(np.full(self._n, -SLOW_SPEED), down, self._hold * max(left, 0.0))
+            high = np.maximum(self._hold * max(left, 0.0) * releasing, spring)
+            return MotorOrder(np.full(self._n, -SLOW_SPEED), down, high)
         if self.stage is Stage.RETRACTING:
-            speed = SLOW_SPEED if self._slow() else f.max_speed
-            # a braked retraction: the motor may hold back the spring, never press
-            return MotorOrder(np.full(self._n, -speed), down, spring - 2.0 * f.friction)
+            return MotorOrder(np.full(self._n, -f.max_speed), down, spring - 2.0 * f.friction)
         return MotorOrder(zero, zero, zero)

@@ -32,7 +32,7 @@ from spinemat_recording.session_record import read_session
 from spinemat_sim.population import find_patient
 
 FORCE_MARGIN = 1.1  # of the trip limit, for the true force on any finger
-FASTEST = 2.0  # times the speed of a slow retraction that a tip may reach
+FASTEST = 3.0  # times the speed of a slow retraction that a tip off the back may reach
 KEEP = 50  # cycles for which a fault goes on once every finger is down
 TRIES = 3  # a busy machine may end a press before its moment, or not come back
 QUICK = {  # fault -> moment: what continuous integration runs, beside the stops it tries
@@ -273,7 +273,9 @@ class Campaign:
             t.odd.append("a drive that reports a fault was driven")
         if category is Category.RETRACT_SLOWLY and len(after) > 1:
             height = np.array([m.position for m in after])
-            fall = -np.diff(height, axis=0).min() / t.layout.cycle
+            off = np.array([m.force for m in after])[:-1] == 0.0  # tissue pushes no more
+            cycles = np.diff([m.cycle for m in after])[:, None]
+            fall = -(np.diff(height, axis=0) / cycles * off).min() / t.layout.cycle
             if fall > FASTEST * SLOW_SPEED:
                 t.odd.append(f"a slow retraction at {1e3 * fall:.0f} mm/s")
 
