@@ -267,7 +267,8 @@ class Campaign:
         safety = t.client.safety
         if safety is None or safety.later_causes or category is None:
             return
-        after = [m for m in t.truth if m.cycle > since and m.stage != Stage.RUNNING]
+        powered = (Stage.RELEASING, Stage.RETRACTING)  # released, a tip drops the last millimetre
+        after = [m for m in t.truth if m.cycle > since and m.stage in powered]
         retracting = any(m.stage == Stage.RETRACTING for m in after)
         if category is Category.RELEASE_AND_POWER_OFF and retracting:
             t.odd.append("a drive that reports a fault was driven")
