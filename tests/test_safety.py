@@ -291,6 +291,9 @@ def test_a_node_may_be_silent_for_longer_while_nothing_moves(force: float, longe
     assert d.supervisor.state is not State.STOPPED
     d.run(3, position=last.position, force=last.force)
     assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "heartbeat")
+    d.run(1)
+    done, message = d.supervisor.reset("test", "all fingers are down")
+    assert not done and "finger_actuation silent" in message
 
 
 def test_a_repeated_heartbeat_is_none() -> None:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 HAND_TIMEOUT = 0.100  # s: five messages at 50 Hz
 HEARTBEAT_TIMEOUT = 0.250  # s: six beats at 25 Hz
-RESTING_TIMEOUT = 1.0  # s, the same while nothing moves and nothing is pressed
+RESTING_TIMEOUT = 1.0  # s, the same in READY, where nothing moves
 SUM_MARGIN, TOTAL_MARGIN = 1.3, 1.15  # of the sums that set-points keep, by region and in all
 TEMPERATURE = 80.0  # degC, motor winding
 PRESSURE = 55e3  # Pa under a tip; pressure hurts from 200 kPa (neck) to 700 kPa (loins)
@@ -162,7 +162,7 @@ class View:
     hand_age: float  # s of drive time; inf: never heard
     heartbeat_age: Mapping[str, float]  # s, the smaller of drive and wall time; inf: never heard
     unhealthy: Mapping[str, str]  # node -> its own complaint
-    moving: bool  # a tip was up or carried load with the state before
+    resting: bool  # READY: permission is given, and nothing moves
     granted: bool  # permission given with the state before
     was_running: bool  # the drive stage obeyed commands with the state before
     excluded: NDArray[np.bool_]  # fingers that failed their self-test, shape (n,)
@@ -496,7 +496,7 @@ def _hand(v: View) -> str | None:
 
 
 def _heartbeat(v: View) -> str | None:
-    longest = HEARTBEAT_TIMEOUT if v.moving else RESTING_TIMEOUT
+    longest = RESTING_TIMEOUT if v.resting else HEARTBEAT_TIMEOUT
     for node, age in v.heartbeat_age.items():
         if age > longest:
             return f"{node} silent for {age:.2f} s; allowed: up to {longest:.2f} s"

@@ -94,7 +94,6 @@ class Supervisor:
     _guarding: int | None = field(init=False, default=None)  # drive cycle at which it began
     _session: int | None = field(init=False, default=None)  # drive cycle at which it began
     _over: bool = field(init=False, default=False)  # a session is, and limits are still lowered
-    _moving: bool = field(init=False, default=False)
     _granted: bool = field(init=False, default=False)
     _ran: bool = field(init=False, default=False)
     _broken: list[str] = field(init=False, default_factory=list)
@@ -226,9 +225,8 @@ class Supervisor:
         else:
             for rule, text in broken:
                 self._also(f"{rule.name}: {text}", rule.name, rule.category)
-        self._moving = self._is_moving(sample)
         if self.state in (State.READY, State.MOVING):
-            self.state = State.MOVING if self._moving else State.READY
+            self.state = State.MOVING if self._is_moving(sample) else State.READY
         self.waiting = list(self._broken) if self.state is State.STARTING else []
         self._granted = self.state in (State.READY, State.MOVING)
         if good:
@@ -255,7 +253,7 @@ class Supervisor:
             hand_age=self._age(heard, sample),
             heartbeat_age=ages,
             unhealthy=self._unhealthy,
-            moving=self._moving,
+            resting=self.state is State.READY,
             granted=self._granted,
             was_running=self._ran,
             excluded=self.excluded,
