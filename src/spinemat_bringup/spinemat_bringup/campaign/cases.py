@@ -11,6 +11,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -67,14 +68,7 @@ class Fault:
 
 # what the drive stage does by itself is known to the supervisor one state later
 LOST = ("drive watchdog", "drive order", "drive silent", "hand control", "heartbeat")
-STATE = (
-    "drive order",
-    "drive data",
-    "drive silent",
-    "drive watchdog",
-    "hand control",
-    "heartbeat",
-)
+STATE = ("drive data", *LOST)
 
 
 def _spoilt(
@@ -82,7 +76,7 @@ def _spoilt(
     faults: str | tuple[str, ...],
     causes: tuple[str, ...],
     *moments: str,
-    **more: object,
+    **more: Any,
 ) -> Fault:
     """Messages that are tampered with."""
     texts = (faults,) if isinstance(faults, str) else faults
@@ -93,12 +87,10 @@ def _spoilt(
         moments or ("peak",),
         lambda t: t.tamper(),
     )
-    return replace(fault, **more)  # type: ignore[arg-type]
+    return replace(fault, **more)
 
 
-def _broken(
-    name: str, words: str, causes: tuple[str, ...], *moments: str, **more: object
-) -> Fault:
+def _broken(name: str, words: str, causes: tuple[str, ...], *moments: str, **more: Any) -> Fault:
     """A finger whose sensors or drive fail."""
     fault = Fault(
         name,
@@ -109,7 +101,7 @@ def _broken(
         software=False,
         patience=6.0,
     )
-    return replace(fault, **more)  # type: ignore[arg-type]
+    return replace(fault, **more)
 
 
 def _moves(name: str, kind: str, causes: tuple[str, ...], *moments: str, rule: str = "") -> Fault:
@@ -131,7 +123,7 @@ def _moves(name: str, kind: str, causes: tuple[str, ...], *moments: str, rule: s
     )
 
 
-def _killed(node: str, causes: tuple[str, ...], *moments: str, **more: object) -> Fault:
+def _killed(node: str, causes: tuple[str, ...], *moments: str, **more: Any) -> Fault:
     fault = Fault(
         f"{node} killed",
         lambda t: t.processes.kill(node),
@@ -140,7 +132,7 @@ def _killed(node: str, causes: tuple[str, ...], *moments: str, **more: object) -
         lambda t: t.restart(node),
         kills=True,
     )
-    return replace(fault, **more)  # type: ignore[arg-type]
+    return replace(fault, **more)
 
 
 def _restarted(node: str, causes: tuple[str, ...], moment: str) -> Fault:
@@ -285,22 +277,15 @@ def _lower(**limits: object) -> Act:
     return begin
 
 
-def _full_disk(node: str) -> Act:
-    """No byte more can be written by a node."""
+def _disk(node: str, full: bool) -> Act:
+    """Whether no byte more can be written by a node."""
 
-    def begin(t: Trial) -> None:
-        _, hard = resource.prlimit(t.processes.pids[node], resource.RLIMIT_FSIZE)
-        resource.prlimit(t.processes.pids[node], resource.RLIMIT_FSIZE, (0, hard))
+    def act(t: Trial) -> None:
+        pid, kind = t.processes.pids[node], resource.RLIMIT_FSIZE
+        _, hard = resource.prlimit(pid, kind)
+        resource.prlimit(pid, kind, (0 if full else hard, hard))
 
-    return begin
-
-
-def _disk_again(node: str) -> Act:
-    def mend(t: Trial) -> None:
-        _, hard = resource.prlimit(t.processes.pids[node], resource.RLIMIT_FSIZE)
-        resource.prlimit(t.processes.pids[node], resource.RLIMIT_FSIZE, (hard, hard))
-
-    return mend
+    return act
 
 
 def _both(first: Act, then: Act) -> Act:
@@ -317,8 +302,8 @@ def _parameters(t: Trial) -> None:
         ("safety_supervisor", "max_session_time", 3600.0),
         ("safety_supervisor", "mat_config", "/other.yaml"),
         ("finger_actuation", "mat_config", "/other.yaml"),
-        ("finger_actuation", "gains.integral", 1e9),
-        ("finger_actuation", "gains.set_point_share", 2.0),
+        ("finger_actuation", "gains.integral", 0.01),  # in range, and refused all the same
+        ("finger_actuation", "gains.set_point_share", 0.9),
         ("session_orchestrator", "programmes", "/other.yaml"),
     ):
         taken, _ = t.client.set_parameter(node, name, value)
@@ -497,12 +482,12 @@ FAULTS: tuple[Fault, ...] = (
     ),
     # the machine
     Fault(
-        "disk full, then a stop", _both(_full_disk("safety_supervisor"), _stop), STOP, ("peak",),
-        _disk_again("safety_supervisor"),
+        "disk full, then a stop", _both(_disk("safety_supervisor", True), _stop), STOP, ("peak",),
+        _disk("safety_supervisor", False),
     ),
     Fault(
-        "disk full while recording", _full_disk("recorder"), ("",), ("treat",),
-        _disk_again("recorder"),
+        "disk full while recording", _disk("recorder", True), ("",), ("treat",),
+        _disk("recorder", False),
     ),
     Fault("parameters changed under way", _parameters, ("",), ("peak",)),
     Fault(

@@ -119,7 +119,7 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._patient = find_patient("", seed)
-        self._open: Iterator[Trial] | None = None
+        self._begun = False  # the fault of the present case has come
         self._graph = ""
         self._folder = Path()
         self._trial: Trial | None = None
@@ -154,16 +154,18 @@ class Campaign:
         again: list[str] = []
         began = time.monotonic()
         while True:
+            self._begun = False
             try:
                 trial = self._on("campaign" if without and fault.graph == "mat" else fault.graph)
                 result = self._case(trial, fault, moment, without)
                 break
             except (Disturbed, NoAnswer) as error:
-                again.append(f"{type(error).__name__}: {error}")
+                words = f"{type(error).__name__}: {error}"
                 self.end()
-                if len(again) == TRIES:
-                    result = Result(fault.name, moment, fault.software, failed=tuple(again))
+                if self._begun or len(again) + 1 == TRIES:  # what follows a fault is its result
+                    result = Result(fault.name, moment, fault.software, failed=(*again, words))
                     break
+                again.append(words)
         result.begun_again = tuple(again)
         result.wall_seconds = time.monotonic() - began
         if fault.kills:
@@ -180,7 +182,7 @@ class Campaign:
         if fault.paced:
             t.set("mat_simulator", "real_time", True)
         known = len(t.client.events)
-        since = t.cycle
+        since, self._begun = t.cycle, True
         since = fault.begin(t) or since
         goes_on = self._wait(t, fault, since, sent, without)
         down = t.cycle
