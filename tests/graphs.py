@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mats import MAT
 from spinemat.drive import Stage
@@ -26,6 +29,7 @@ PAIR = [10, 11]  # r06_left, r06_right
 RELEASED = 1.0  # N
 DOWN = -0.008  # m
 SETTLED = 25  # cycles down without a break: a dropped tip bounces once
+_GRAPHS = itertools.count()
 
 
 def press_goal(**fields: Any) -> Press.Goal:
@@ -130,6 +134,16 @@ class Mat:
 
 
 @contextmanager
+def _own_domain() -> Iterator[None]:
+    """A DDS domain of its own, so that nothing is left of the graph before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "ROS_DOMAIN_ID", str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + next(_GRAPHS)) % 100)
+        )
+        yield
+
+
+@contextmanager
 def running(
     tmp_path: Path, namespace: str = NAMESPACE, broken: tuple[str, ...] = ()
 ) -> Iterator[Mat]:
@@ -143,7 +157,11 @@ def running(
             )
         )
     ]
-    with Processes(nodes, namespace, tmp_path / "log") as processes, MatClient(namespace) as c:
+    with (
+        _own_domain(),
+        Processes(nodes, namespace, tmp_path / "log") as processes,
+        MatClient(namespace) as c,
+    ):
         try:
             c.bring_up(nodes)
             c.wait_ready()

@@ -78,7 +78,7 @@ class Supervisor:
     later: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     stops: int = 0
-    took: float = 0.0  # s of wall time that the last judgement took; set by its owner
+    took: tuple[float, float] = (0.0, 0.0)  # s of processor time of the last two; set by its owner
     commanded: Array = field(init=False)  # m/s, velocities commanded last
     excluded: NDArray[np.bool_] = field(init=False)
     publishers: Mapping[str, int] = field(default_factory=dict)

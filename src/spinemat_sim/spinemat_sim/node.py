@@ -4,7 +4,9 @@ In lock-step it publishes a drive state, moves the physics on with the orders it
 cycle of latency, as real drives have), and waits for the answers to that state, so that the whole
 graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
 come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be
-observed. In real-time mode it paces itself and counts late answers.
+observed. Nodes outside this loop are waited for as well when their heartbeats fall behind, so that
+simulated time does not outrun them on a busy machine; one that is silent for `answer_wait` is not
+waited for until it keeps up again. In real-time mode it paces itself and counts late answers.
 
 Services provoke faults: `~/hold_hand_control` (false: the virtual person lets go) and
 `~/lose_drive_state` (true: the stage steps on, but its states reach nobody).
@@ -36,6 +38,7 @@ from spinemat_interfaces.msg import (
     DrivePermit,
     DriveState,
     HandControl,
+    Heartbeat,
     LevelStiffness,
     PlantTruth,
     Pressure,
@@ -52,6 +55,7 @@ from spinemat_sim.sensors import RANGES, Imperfections
 from spinemat_sim.urdf import expand_urdf
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
+BEHIND = 30  # cycles that a heartbeat may be behind in lock-step; nodes beat every 10
 
 
 def drive_state(
@@ -142,6 +146,7 @@ class MatSimulator(Node):
         self._hand_held = True
         self._hand_sequence = 0
         self._state_lost = False
+        self._beats: dict[str, int] = {}  # the latest cycle that each node which keeps up has told
         self._refused = ""
         self._states = publisher(self, "drive/state")
         self._truths = publisher(self, "truth/state")
@@ -152,6 +157,7 @@ class MatSimulator(Node):
         self._maps = publisher(self, "truth/stiffness")
         subscription(self, "drive/command", self._on_command)
         subscription(self, "drive/permit", self._on_permit)
+        subscription(self, "heartbeat", self._on_heartbeat)
         self.create_service(SetBool, "~/lose_drive_state", self._on_lose)
         if self._virtual_hand:
             self.create_service(SetBool, "~/hold_hand_control", self._on_hold)
@@ -221,6 +227,10 @@ class MatSimulator(Node):
         response.message = f"drive states {'are lost' if request.data else 'are sent'}"
         return response
 
+    def _on_heartbeat(self, msg: Heartbeat) -> None:
+        if msg.cycle >= self._cycle - BEHIND:
+            self._beats[msg.node] = msg.cycle
+
     def turn(self, executor: EventsExecutor, stopper: Stopper) -> None:
         """Run cycles until the stopper is true."""
         lock = not self.real_time
@@ -259,12 +269,17 @@ class MatSimulator(Node):
         command, permit = self._stage.answered
         return command >= self._cycle and permit >= self._cycle - self._cycle % 2
 
+    def _behind(self) -> list[str]:
+        return [node for node, cycle in self._beats.items() if cycle < self._cycle - BEHIND]
+
     def _wait_for_answers(self, executor: EventsExecutor, end: float) -> bool:
-        while not self._answered():
+        while not self._answered() or self._behind():
             left = end - time.monotonic()
             if left <= 0.0:
-                self._late += 1
-                return False
+                for node in self._behind():
+                    del self._beats[node]
+                self._late += not self._answered()
+                return self._answered()
             executor.spin_once(timeout_sec=left)
         return True
 
