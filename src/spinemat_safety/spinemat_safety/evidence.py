@@ -1,8 +1,9 @@
 """What an assessor reads afterwards: an append-only log, and the drive's data around each stop.
 
-`safety_events.jsonl` has one JSON object per line, on the disk as soon as it is written. Beside it
-lies one NumPy archive per stop with the drive states of the 5 s before and after. A thread of its
-own writes, at once and in order: a disk that is slow must not keep the supervisor from judging.
+`safety_events.jsonl` has one JSON object per line, handed to the operating system at once, so that
+it outlives the supervisor. A thread of its own puts it on the disk and writes, in order, one NumPy
+archive per stop beside it with the drive states of the 5 s before and after: a disk that is slow
+must not keep the supervisor from judging.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ class Evidence:
             entry["drive_states"] = name
         if self._folder is None:
             return
-        self._writer.submit(self._append, self._folder, json.dumps(entry))
+        self._append(self._folder, json.dumps(entry))
         if kind == "stop" and self._open is not None:  # safe, whatever happens next
             path, states, _ = self._open
             self._writer.submit(self._write, path, list(states))
@@ -81,12 +83,19 @@ class Evidence:
     def _append(self, folder: Path, line: str) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "safety_events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            file = (folder / "safety_events.jsonl").open("ab", buffering=0)
+            file.write(line.encode() + b"\n")
         except OSError as error:
             self._complain(f"the safety log cannot be written: {error}")
+        else:
+            self._writer.submit(self._sync, file)
+
+    def _sync(self, file: FileIO) -> None:
+        try:
+            with file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._complain(f"the safety log cannot be kept: {error}")
 
     def keep(self, sample: Sample) -> None:
         """Take every drive state."""
