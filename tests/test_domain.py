@@ -63,11 +63,11 @@ def test_a_missing_mat_file_is_named() -> None:
 
 
 def test_levels_lie_in_order_and_borders_are_careful() -> None:
-    x = level_positions(1.75)
+    x = level_positions(0.01, 0.44)
     positions = [x[level] for level in (*LEVELS, "S1")]
     assert positions == sorted(positions, reverse=True)
     border = 0.5 * (x["C7"] + x["T1"])
-    assert regions_at(np.array([border - 0.005, border - 0.02]), 1.75) == ["neck", "thoracic"]
+    assert regions_at(np.array([border - 0.005, border - 0.02]), x) == ["neck", "thoracic"]
 
 
 def test_waves_stay_in_range_and_start_at_zero() -> None:

@@ -6,6 +6,7 @@ refines it, and everything that presses treats a place as the more delicate of i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,16 @@ _HEIGHTS = np.array(
     + [20.2, 19.1, 20.9, 23.1, 24.8, 24.2, 25.5, 24.2, 24.7, 28.5, 29.0, 33.2]
     + [1.1 * h for h in (31.3, 30.1, 32.5, 32.5, 34.9)]
 )
-C7_S1_SHARE = 0.27  # of stature, +- 0.015 (C7 to PSIS, doi 10.1038/s41598-021-81879-0)
+_MIDDLES = np.cumsum(_HEIGHTS[::-1])[::-1] - 0.5 * _HEIGHTS
+ABOVE_SACRUM = _MIDDLES / (_MIDDLES[LEVELS.index("C7")] - _MIDDLES[LEVELS.index("L4")])
+"""Middle of each level C1 … L5 above the upper edge of the sacrum, over the distance C7 to L4."""
+
+# C7 to iliac crest, taken as the middles of C7 and L4: least squares over the 4,854 adults of
+# ANSUR II (public domain): m, per m of stature over 1.7 m, for men, per kg over 75 kg
+_BACK = (0.4159, 0.1870, 0.0259, 0.00032)
+BACK_ERROR = 0.019  # m, standard deviation of what is left
 S1_ON_MAT = 0.010  # m, where a person is asked to lie with the upper edge of the sacrum
+S1_ERROR = 0.006  # m, standard deviation of where a person then lies (engineering choice)
 GRAVITY = 9.81  # m/s^2
 LIGHTEST, HEAVIEST = 35.0, 165.0  # kg, who may lie on the mat
 REGION_SHARE = 0.6  # of a region's weight that fingers may carry together (engineering choice)
@@ -59,13 +68,26 @@ def check_intake(sex: str, age: float, stature: float, mass: float) -> Intake:
     )
 
 
-def level_positions(stature: float) -> dict[str, float]:
-    """Return the expected x (m, frame `mat`) of every level C1 … L5 and of S1."""
-    heights = _HEIGHTS * 1e-3
-    below = np.cumsum(heights[::-1])[::-1] - 0.5 * heights  # centre above the sacrum's upper edge
-    scale = C7_S1_SHARE * stature / below[LEVELS.index("C7")]
-    x = S1_ON_MAT + scale * below
-    return dict(zip(LEVELS, x.tolist(), strict=True)) | {"S1": S1_ON_MAT}
+def back_length(intake: Intake) -> float:
+    """Expected distance from C7 to L4, m; its standard error is `BACK_ERROR`."""
+    base, tall, man, heavy = _BACK
+    return (
+        base
+        + tall * (intake.stature - 1.7)
+        + man * (intake.sex == "male")
+        + heavy * (intake.mass - 75.0)
+    )
+
+
+def level_positions(s1: float, back: float) -> dict[str, float]:
+    """Return the x (m, frame `mat`) of every level C1 … L5 and of S1.
+
+    Args:
+        s1: x of the upper edge of the sacrum, m.
+        back: distance from C7 to L4, m, to which the template's heights are scaled.
+    """
+    x = s1 + back * ABOVE_SACRUM
+    return dict(zip(LEVELS, x.tolist(), strict=True)) | {"S1": s1}
 
 
 def regional_sums(mass: float) -> dict[str, float]:
@@ -88,9 +110,14 @@ def region_of(level: str) -> str:
     raise InvalidInput("level", level, "C1 … C7, T1 … T12, L1 … L5, S1")
 
 
-def regions_at(x: Array, stature: float, margin: float = 0.010) -> list[str]:
-    """Return the region at each x (m); within `margin` of a border the more delicate one."""
-    levels = level_positions(stature)
+def regions_at(x: Array, levels: Mapping[str, float], margin: float = 0.010) -> list[str]:
+    """Return the region at each x (m); within `margin` of a border the more delicate one.
+
+    Args:
+        x: places along the mat, m.
+        levels: x of the levels by name, m.
+        margin: m.
+    """
     neck = 0.5 * (levels["C7"] + levels["T1"]) - margin
     thorax = 0.5 * (levels["T12"] + levels["L1"]) - margin
     return ["neck" if v > neck else "thoracic" if v > thorax else "lumbar" for v in x]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 Array = NDArray[np.float64]
 
@@ -37,32 +38,37 @@ def harmonics(t: Array, rate: float, order: int = 2) -> Array:
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
+def since_end_expiration(t: Array, breath: BreathingEstimate, order: int = 3) -> Array:
+    """Return harmonics of a breath that are zero at end-expiration, shape (m, 2 order)."""
+    angle = breath.phase + 2.0 * np.pi * breath.rate * (t - breath.time)
+    turns = angle[:, None] * np.arange(1, order + 1)[None, :]
+    return np.concatenate([np.cos(turns) - 1.0, np.sin(turns)], axis=1)
+
+
 def estimate_breathing(
-    t: Array, signal: Array, segment: NDArray[np.int64] | None = None
+    t: Array, signal: Array, trend: Array | None = None
 ) -> BreathingEstimate | None:
     """Estimate breathing from a height signal that falls with inspiration.
 
     Args:
         t: times, shape (m,), s, ascending.
         signal: mean height of resting fingers, shape (m,), any unit.
-        segment: number of the stretch of rest each sample belongs to, shape (m,); levels of
-            stretches may differ. Default: one stretch.
+        trend: what the height follows beside breathing, shape (m, k); default: `steady_trend`.
 
     Returns:
-        The best harmonic fit over 6 to 30 breaths per minute beside a straight trend and the
-        levels, or None when too little was seen: fewer than 1.5 breaths of the rate found, or a
-        best rate at the edge of what the record can tell.
+        The best harmonic fit over 6 to 30 breaths per minute beside the trend, or None when too
+        little was seen: fewer than 1.5 breaths of the rate found, or a best rate at the edge of
+        what the record can tell.
     """
     if t.size < 20:
         return None
-    parts = np.zeros(t.size, dtype=np.int64) if segment is None else segment
-    levels = (parts[:, None] == np.unique(parts)[None, :]).astype(float)
     seen = t.size * float(np.median(np.diff(t)))
     rates = RATES[RATES * seen >= MIN_BREATHS]
     if rates.size < 3:
         return None
     s = t - t[-1]
-    trend = np.concatenate([levels, s[:, None]], axis=1)
+    if trend is None:
+        trend = steady_trend(t, np.zeros(t.size, dtype=np.int64))
     flat = signal - trend @ np.linalg.lstsq(trend, signal, rcond=None)[0]
     total = float(flat @ flat)
     if total <= 0.0:
@@ -89,58 +95,113 @@ def estimate_breathing(
     return BreathingEstimate(rate, phase, float(t[-1]), amplitude, 1.0 - cost / total)
 
 
-WINDOW = 15.0  # s of rest that an estimate looks at
-STEADY = 0.05  # N: set-points that change more are a press, not rest
-MIN_FINGERS = 4  # resting fingers that are needed
+def refine_breathing(
+    t: Array, signal: Array, trend: Array, found: BreathingEstimate
+) -> BreathingEstimate:
+    """Sharpen an estimate with three harmonics over a long record.
+
+    Args:
+        t, signal, trend: as in `estimate_breathing`.
+        found: what that returned; the rate is looked for within 0.6 breaths per minute around it.
+    """
+    s = t - t[-1]
+
+    def fit(rate: float) -> tuple[float, Array]:
+        a = np.concatenate([trend, harmonics(s, rate, 3)], axis=1)
+        x = np.linalg.lstsq(a, signal, rcond=None)[0]
+        rest = signal - a @ x
+        return float(rest @ rest), x[-6:]
+
+    near = minimize_scalar(
+        lambda rate: fit(rate)[0],
+        bounds=(found.rate - 0.01, found.rate + 0.01),
+        method="bounded",
+        options={"xatol": 1e-5},
+    )
+    x = fit(float(near.x))[1]
+    phase = float(np.mod(-np.arctan2(x[3], x[0]), 2.0 * np.pi))
+    return replace(found, rate=float(near.x), phase=phase, time=float(t[-1]))
+
+
+def steady_trend(t: Array, part: NDArray[np.int64]) -> Array:
+    """A level per stretch of rest and a slope common to all, shape (m, k).
+
+    Args:
+        t: times, shape (m,), s.
+        part: number of the stretch each sample belongs to, shape (m,).
+    """
+    levels = (part[:, None] == np.unique(part)[None, :]).astype(float)
+    return np.concatenate([levels, (t - t[-1])[:, None]], axis=1)
+
+
+WINDOW = 20.0  # s that an estimate looks at
+SPACING = 0.1  # s between the samples that are kept
 REFRESH = 1.0  # s between estimates
-MIN_REST = 1.0  # s, shorter stretches of rest say nothing
+LEAST_CONTACT = 5.0  # s without a break that a finger must have touched
+LAG = 0.2  # s by which tissue follows late, about (engineering choice)
+KNOTS = (3.5, 10.0)  # N where the tissue of neck and trunk leaves its toe
 
 
 class BreathWatch:
-    """Breathing in real time from the fingers that rest on the back at constant force."""
+    """Breathing in real time from all fingers that touch the back, at rest or pressing.
+
+    What a finger's height owes to its own force and to its neighbours' is taken out by a fit over
+    the window; what the fingers then have in common and is periodic is the breath.
+
+    Args:
+        n: number of fingers, row by row, left before right.
+    """
 
     def __init__(self, n: int) -> None:
-        self._heights: deque[tuple[float, float, int]] = deque()
-        self._resting = np.zeros(n, dtype=bool)
-        self._set_point = np.zeros(n)
-        self._segment = 0
+        self._kept: deque[tuple[float, Array, Array, NDArray[np.bool_]]] = deque()
+        self._neighbours = np.zeros((n, n))
+        for i in range(n):
+            for j in (i - 2, i + 2):
+                if 0 <= j < n:
+                    self._neighbours[j, i] = 1.0
         self._estimated = -np.inf
         self._estimate: BreathingEstimate | None = None
 
-    def add(
-        self, now: float, position: Array, set_point: Array, resting: NDArray[np.bool_]
-    ) -> None:
+    def add(self, now: float, position: Array, force: Array, contact: NDArray[np.bool_]) -> None:
         """Take a sample.
 
         Args:
             now: drive time, s.
             position: tip heights, shape (n,), m.
-            set_point: force set-points, shape (n,), N.
-            resting: fingers in contact under force control, shape (n,).
+            force: felt forces, shape (n,), N.
+            contact: fingers that touch the back, shape (n,).
         """
-        both = resting & self._resting
-        changed = np.abs(set_point - self._set_point)[both] > STEADY
-        steady = resting.sum() >= MIN_FINGERS and not changed.any()
-        if not steady or (resting != self._resting).any():
-            self._segment += 1
-        self._resting, self._set_point = resting, set_point
-        if steady:
-            self._heights.append((now, float(position[resting].mean()), self._segment))
-        while self._heights and now - self._heights[0][0] > WINDOW:
-            self._heights.popleft()
+        if self._kept and now - self._kept[-1][0] < SPACING - 1e-6:
+            return
+        self._kept.append((now, position, force, contact))
+        while now - self._kept[0][0] > WINDOW:
+            self._kept.popleft()
         if now - self._estimated >= REFRESH:
             self._estimated = now
             self._estimate = self._look()
 
     def _look(self) -> BreathingEstimate | None:
-        """Estimate from the stretches of rest in the window that last at least a second."""
-        if not self._heights:
+        t = np.array([kept[0] for kept in self._kept])
+        position, force = (np.array([kept[i] for kept in self._kept]) for i in (1, 2))
+        touching = np.array([kept[3] for kept in self._kept])
+        since = np.where(touching.all(axis=0), 0, t.size - np.argmin(touching[::-1], axis=0))
+        begin = t[np.minimum(since, t.size - 1)]
+        usable = np.flatnonzero(touching[-1] & (t[-1] - begin >= LEAST_CONTACT))
+        if usable.size == 0:
             return None
-        t, z, segment = np.array(self._heights).T
-        names, counts = np.unique(segment, return_counts=True)
-        period = float(np.median(np.diff(t))) if t.size > 1 else REFRESH
-        use = np.isin(segment, names[counts * period >= MIN_REST])
-        return estimate_breathing(t[use], z[use], segment[use].astype(np.int64))
+        first = int(np.median(since[usable]))  # a common stretch; late comers are left out
+        use = usable[since[usable] <= first]
+        s, z, f = t[first:], position[first:], force[first:]
+        beside = f @ self._neighbours
+        late = np.stack([np.interp(s - LAG, s, f[:, i]) for i in use], axis=1)
+        signal = np.zeros(s.size)
+        for k, i in enumerate(use):
+            own = [np.maximum(f[:, i] - knot, 0.0) for knot in (0.0, *KNOTS)]
+            a = np.stack([np.ones_like(s), s - s[-1], *own, late[:, k], beside[:, i]], axis=1)
+            scale = np.maximum(np.linalg.norm(a, axis=0), 1e-12)
+            rest = z[:, i] - a @ (np.linalg.lstsq(a / scale, z[:, i], rcond=1e-6)[0] / scale)
+            signal += rest / use.size
+        return estimate_breathing(s, signal)
 
     def at(self, now: float) -> BreathingEstimate | None:
         """Return the estimate carried forward to `now` (s), or None while there is none."""

@@ -1,4 +1,11 @@
-"""The back's contour from the heights at which the fingers met the skin."""
+"""The back's contour and where the levels lie, from the heights at which fingers met the skin.
+
+One Bayesian fit gives both. A mean curve whose curvature has one bump per zone (kyphotic T1 to
+T12, lordotic T12 to S1 and C1 to T1) carries the person's angles, place and length as unknowns
+with prior errors: the length of the back from a body survey, the angles from surface instruments.
+A Gaussian process beside it takes up what real backs do otherwise. Places where curvature changes
+its sign are the landmarks: they tell T12 and T1 from one another however tall the person is.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,71 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
+from scipy.linalg import cho_factor, cho_solve
 
-from spinemat.anatomy import level_positions
+from spinemat.anatomy import (
+    ABOVE_SACRUM,
+    BACK_ERROR,
+    LEVELS,
+    S1_ERROR,
+    S1_ON_MAT,
+    Intake,
+    back_length,
+    level_positions,
+)
 
 Array = NDArray[np.float64]
 
-GRID = 0.010  # m
+GRID = 0.005  # m
 MIN_ROWS = 4
-BETWEEN_ROWS = 0.0015  # m, standard error added half-way between rows (engineering choice)
+# Surface angles lying, mean and standard deviation, degrees: SpinalMouse study, lumbar x 0.74
+# lying (PMC6680033), thoracic x 0.6 (choice); neck doi 10.1186/s12891-020-03715-2
+KYPHOSIS = {"male": (25.7, 7.0), "female": (24.2, 7.0)}
+LORDOSIS = {"male": (12.8, 7.0), "female": (21.9, 8.4)}
+CERVICAL = (17.4, 6.9)
+ROUGH, REACH = 0.0008, 0.06  # m, of what no back of this shape explains (engineering choice)
+ROUGH_HEAD = 0.02  # m, above C1, where the head comes down to the mat (engineering choice)
+TILT, LEVEL = 0.3, 0.05  # rad, m: standard deviations of slope and height at S1 (choice)
+STEPS = 12  # of Gauss and Newton
 METHOD = (
-    "two light forces per finger (1.5 and 3.5 N) extrapolated to zero force, highest point of the"
-    " breath (end-expiration), mean of left and right, cubic spline through the rows"
+    "two light forces per finger (1.5 and 3.5 N) extrapolated to zero force, breathing removed"
+    " (end-expiration), mean of left and right; curve with one bump of curvature per zone and a"
+    " Gaussian process beside it; angles between the tangents at T1, T12 and S1; lying on the mat"
 )
+
+
+@dataclass(frozen=True)
+class SpinePlace:
+    """Where a person's spine lies along the mat.
+
+    Attributes:
+        s1: x of the upper edge of the sacrum, m.
+        back: distance from C7 to L4, m.
+        covariance: of both, shape (2, 2), m^2.
+    """
+
+    s1: float
+    back: float
+    covariance: Array
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """x of every level C1 … L5 and of S1, m."""
+        return level_positions(self.s1, self.back)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard error of `levels`, m."""
+        rows = np.stack([np.ones(len(LEVELS)), ABOVE_SACRUM], axis=1)
+        sd = np.sqrt(np.einsum("ij,jk,ik->i", rows, self.covariance, rows))
+        return dict(zip(LEVELS, sd.tolist(), strict=True)) | {
+            "S1": float(np.sqrt(self.covariance[0, 0]))
+        }
+
+
+def expected_place(intake: Intake) -> SpinePlace:
+    """Where a person's spine is expected before anything is felt."""
+    return SpinePlace(S1_ON_MAT, back_length(intake), np.diag([S1_ERROR**2, BACK_ERROR**2]))
 
 
 @dataclass(frozen=True)
@@ -35,6 +94,7 @@ class ContourEstimate:
     kyphosis: float  # rad; NaN when not measurable
     lordosis: float  # rad; NaN when not measurable
     lateral_asymmetry: float  # m
+    place: SpinePlace
     method: str = METHOD
 
 
@@ -49,54 +109,121 @@ def skin_height(light: Array, firm: Array, light_force: Array, firm_force: Array
     return result
 
 
-def end_expiration(heights: Array) -> Array:
-    """Return the height (k,) at end-expiration from samples (m, k): the back moves up then."""
-    return np.asarray(np.quantile(heights, 0.95, axis=0), dtype=float)
-
-
 def fit_contour(
-    row_x: Array, left: Array, right: Array, noise: Array, stature: float
+    row_x: Array, left: Array, right: Array, noise: Array, intake: Intake
 ) -> ContourEstimate:
-    """Fit the midline contour.
+    """Fit the midline contour and where the levels lie.
 
     Args:
         row_x: position of the rows, shape (rows,), m, ascending.
         left, right: unloaded skin height under each finger, shape (rows,), m; NaN without contact.
         noise: standard error of a row's height, shape (rows,), m.
-        stature: of the person, m, for where the tangents of the angles are taken.
+        intake: of the person.
 
     Returns:
-        The contour on a 10 mm grid from the first to the last valid row; empty with fewer than
-        four valid rows. Angles as a surface instrument defines them: between the tangents to the
-        skin at T1 and T12, and at T12 and S1.
+        The contour on a 5 mm grid from the first to the last valid row; empty, with the place
+        that was expected, with fewer than four valid rows.
     """
     valid = np.isfinite(left) & np.isfinite(right)
-    rows = row_x[valid]
-    if rows.size < MIN_ROWS:
-        empty = np.empty(0)
+    asymmetry = float(np.mean((right - left)[valid])) if valid.any() else np.nan
+    if valid.sum() < MIN_ROWS:
+        none, nan = np.empty(0), np.nan
+        place = expected_place(intake)
         return ContourEstimate(
-            empty, empty, empty, row_x, left, right, valid, np.nan, np.nan, np.nan
+            none, none, none, row_x, left, right, valid, nan, nan, asymmetry, place
         )
-    middle = 0.5 * (left + right)[valid]
-    spline = CubicSpline(rows, middle, bc_type="natural")
-    x = np.unique(np.concatenate([np.arange(rows[0], rows[-1], GRID), rows[-1:]]))
-    gap = np.min(np.abs(x[:, None] - rows[None, :]), axis=1)
-    pitch = float(np.max(np.diff(rows)))
-    z_std = np.hypot(np.interp(x, rows, noise[valid]), BETWEEN_ROWS * 2.0 * gap / pitch)
-    level = level_positions(stature)
+    fit = _Fit(row_x[valid], 0.5 * (left + right)[valid], noise[valid], intake)
+    x = np.unique(np.concatenate([np.arange(row_x[valid][0], row_x[valid][-1], GRID), fit.x[-1:]]))
+    z, z_std = fit.at(x)
+    place = SpinePlace(float(fit.p[0]), float(fit.p[1]), fit.covariance[:2, :2])
+    level = place.levels
 
-    def tangent(at: float) -> float:
-        return float(np.arctan(spline(np.clip(at, rows[0], rows[-1]), 1)))
+    def tangent(name: str) -> float:
+        ends = level[name] + np.array([-0.5, 0.5]) * GRID
+        return float(np.arctan(np.diff(fit.at(ends)[0])[0] / GRID))
 
     return ContourEstimate(
         x=x,
-        z=np.asarray(spline(x), dtype=float),
+        z=z,
         z_std=z_std,
         row_x=row_x,
         left=left,
         right=right,
         valid=valid,
-        kyphosis=tangent(level["T1"]) - tangent(level["T12"]),
-        lordosis=tangent(level["S1"]) - tangent(level["T12"]),
-        lateral_asymmetry=float(np.mean((right - left)[valid])),
+        kyphosis=tangent("T1") - tangent("T12"),
+        lordosis=tangent("S1") - tangent("T12"),
+        lateral_asymmetry=asymmetry,
+        place=place,
     )
+
+
+class _Fit:
+    """Posterior of the curve's unknowns: s1, back, kyphosis, lordosis, neck, height and slope."""
+
+    def __init__(self, x: Array, z: Array, noise: Array, intake: Intake) -> None:
+        self.x, self.z = x, z
+        angles = np.radians([KYPHOSIS[intake.sex], LORDOSIS[intake.sex], CERVICAL])
+        mean = np.array([S1_ON_MAT, back_length(intake), *angles[:, 0], np.median(z), 0.0])
+        spread = np.array([S1_ERROR, BACK_ERROR, *angles[:, 1], LEVEL, TILT])
+        self.p, prior, scale = mean, np.diag(spread**-2.0), 1.0
+        for _ in range(STEPS):
+            self._factor = cho_factor(self._process(x, x) + np.diag(noise**2))
+            rest, slope = z - self._curve(x), self._slopes(x)
+            weighed = cho_solve(self._factor, slope)
+            normal = slope.T @ weighed + prior
+            step = np.linalg.solve(normal, weighed.T @ rest + prior @ (mean - self.p))
+
+            def cost(p: Array) -> float:
+                left = z - self._curve(x, p)
+                off = (p - mean) / spread
+                return float(left @ cho_solve(self._factor, left) + off @ off)
+
+            here, scale = cost(self.p), min(2.0 * scale, 1.0)
+            while cost(self.p + scale * step) > here and scale > 1e-3:
+                scale *= 0.5
+            self.p = self.p + scale * step
+        self.covariance = np.linalg.inv(normal)
+        self._slope, self._rest = slope, z - self._curve(x)
+
+    def at(self, x: Array) -> tuple[Array, Array]:
+        """Height at x and its standard error, shape of x, m."""
+        across = cho_solve(self._factor, self._process(self.x, x)).T
+        z = self._curve(x) + across @ self._rest
+        own = np.diag(self._process(x, x)) - np.sum(across * self._process(x, self.x), axis=1)
+        more = self._slopes(x) - across @ self._slope
+        var = np.maximum(own, 0.0) + np.sum((more @ self.covariance) * more, axis=1)
+        return z, np.sqrt(var)
+
+    def _curve(self, x: Array, p: Array | None = None) -> Array:
+        s1, back, kyphosis, lordosis, neck, height, tilt = self.p if p is None else p
+        level = level_positions(s1, back)
+        z: Array = height + tilt * (x - s1)
+        for angle, low, high in (
+            (kyphosis, level["T12"], level["T1"]),
+            (-lordosis, s1, level["T12"]),
+            (-neck, level["T1"], level["C1"]),
+        ):
+            z = z + angle * _bend(x, low, high)
+        return z
+
+    def _slopes(self, x: Array) -> Array:
+        found = []
+        for i in range(self.p.size):
+            step = np.zeros(self.p.size)
+            step[i] = 1e-5
+            found.append((self._curve(x, self.p + step) - self._curve(x, self.p - step)) / 2e-5)
+        return np.stack(found, axis=1)
+
+    def _process(self, a: Array, b: Array) -> Array:
+        """Covariance of what the curve leaves: smooth along the back, free above C1."""
+        c1 = level_positions(self.p[0], self.p[1])["C1"]
+        size_a, size_b = (np.where(v > c1, ROUGH_HEAD, ROUGH) for v in (a, b))
+        far = (a[:, None] - b[None, :]) / REACH
+        return np.asarray(size_a[:, None] * size_b[None, :] * np.exp(-0.5 * far**2))
+
+
+def _bend(x: Array, low: float, high: float) -> Array:
+    """Height of a line that turns by one radian between low and high, most in the middle."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    inside = 0.5 * (high - low) * (t - np.sin(np.pi * t) / np.pi)
+    return np.asarray(inside + np.maximum(x - high, 0.0))

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from spinemat.anatomy import Intake, regional_sums, regions_at
+from spinemat.contour import expected_place
 from spinemat.errors import InvalidInput, choice, keys, number
 from spinemat.layout import REGIONS, MatLayout
 from spinemat.press_goal import RATE, PressGoal, Waveform, wave
@@ -98,7 +99,7 @@ def plan_phase(
         height: skin height under each finger, shape (n,), m, NaN without contact.
         known: stiffness under each finger is known, shape (n,).
     """
-    believed = regions_at(layout.x, intake.stature)
+    believed = regions_at(layout.x, expected_place(intake).levels)
     touched = np.logical_and(*np.isfinite(height.reshape(-1, 2)).T)
     rows = [r for r in range(len(layout.rows)) if touched[r] and believed[2 * r] == phase.region]
     if not rows:

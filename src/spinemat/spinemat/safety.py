@@ -202,6 +202,11 @@ class Supervisor:
         self.later.clear()
         return True, f"reset by {who}: {reason}"
 
+    @property
+    def drive_runs(self) -> bool:
+        """Whether the drive stage ran in the last state: only then can fingers move."""
+        return self._ran
+
     def on_state(self, sample: Sample, steady: float) -> Decision:
         """Judge one drive state, at steady time `steady` (s)."""
         before = self.state

@@ -1,8 +1,9 @@
 """A scan of the spine: which presses to ask for, and what their samples say.
 
 `SpineScan.steps` yields one press after another; `take` evaluates each when it is over. First all
-fingers rest on the back at two light forces (contour, breathing), then pairs far apart from one
-another probe the stiffness together, so that one group fits into a quarter of a minute.
+fingers rest on the back at two light forces (contour, levels, breathing), then pairs far apart
+from one another probe the stiffness together while all other fingers stay in touch and feel how
+the back moves.
 """
 
 from __future__ import annotations
@@ -13,26 +14,43 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.anatomy import Intake, regions_at
-from spinemat.breathing import estimate_breathing
-from spinemat.contour import ContourEstimate, end_expiration, fit_contour, skin_height
+from spinemat.anatomy import Intake, regional_sums, regions_at
+from spinemat.back_model import UP
+from spinemat.breathing import BreathingEstimate
+from spinemat.contour import ContourEstimate, expected_place, fit_contour, skin_height
+from spinemat.deconvolution import LevelMap
+from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import RISE, PressGoal, Waveform
-from spinemat.stiffness import INTERVAL, PRELOAD, LevelEstimate, ProbeFit, fit_probe, refused
-from spinemat.stiffness import to_levels as rows_to_levels
+from spinemat.stiffness import (
+    INTERVAL,
+    LEAST_INTERVAL,
+    PRELOAD,
+    LevelEstimate,
+    RowProbes,
+    Segment,
+    breathing_over,
+    fit_segments,
+)
 
 Array = NDArray[np.float64]
 
-LIGHT, FIRM = 1.5, 3.5  # N per finger
-REST_TIME = 5.0  # s at each of them, more than one breath of 12 per minute
-SETTLE_TIME = 0.8  # s after a change of force
+LIGHT, FIRM = 1.5, 3.0  # N per finger
+LIGHT_TIME, FIRM_TIME = 2.4, 3.2  # s at each of them: together more than one breath and a half
+SETTLE_TIME = 0.5  # s after a change of force
+LEAST_REST = 0.6  # N per finger, lightest rest (engineering choice)
 SLOW, FAST = 0.005, 0.03  # m/s, approach to unknown and to known tissue
 GROUP_SPACING = 5  # rows between pairs that probe together: 230 mm
-PRECONDITION_RATE, PRECONDITION_CYCLES = 1.0, 2  # Hz
+PRECONDITION_RATE, PRECONDITION_CYCLES = 1.5, 2  # Hz
 PRECONDITION_SHARE = 0.9  # of the interval's end: the tissue's stiffness is not known yet
-RAMP_RATE = 0.15  # Hz: 5 s of loading
+RAMP_RATE = 0.2  # Hz: 3.75 s of loading
 MARGIN = 0.4  # N per pair beyond the interval, so that its end is reached
-GAP = 0.3  # s between presses: time for goals to travel, so that runs repeat exactly
+QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row alone
+STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
+GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
+HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
+RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
+BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineering choice)
 
 
 class ScanRefused(RuntimeError):
@@ -94,28 +112,38 @@ class SpineScan:
         layout: the mat.
         intake: what is known about the person.
         expected: skin heights of an earlier scan, shape (n,), m, NaN unknown; allows to go fast.
+        full: probe every row alone, and each side alone, instead of several rows at once.
     """
 
-    def __init__(self, layout: MatLayout, intake: Intake, expected: Array | None = None) -> None:
+    def __init__(
+        self, layout: MatLayout, intake: Intake, expected: Array | None = None, full: bool = False
+    ) -> None:
         n = layout.n
         self._layout = layout
         self._intake = intake
-        self._regions = self._careful_regions()
+        self._full = full
         self._known = expected if expected is not None else np.full(n, np.nan)
+        self.place = expected_place(intake)
         self.height = np.full(n, np.nan)
         self.contour: ContourEstimate | None = None
-        self.breath_rate = np.nan
-        self._light: tuple[Array, Array, Array] | None = None
-        rows = len(layout.rows)
-        self._fits: dict[str, list[ProbeFit]] = {
-            side: [refused("not probed")] * rows for side in ("both", "left", "right")
-        }
+        self.breath: BreathingEstimate | None = None
+        self._segments: list[Segment] = []
+        self._felt: list[Array] = []  # mean force in each rest, shape (n,), N
+        self._untouched: list[int] = []  # rows
+        self._probes: RowProbes | None = None
+        self._map: LevelMap | None = None
         self._step: Step | None = None
+
+    @property
+    def breath_rate(self) -> float:
+        """Hz; NaN while not known."""
+        return self.breath.rate if self.breath is not None else np.nan
 
     def _careful_regions(self) -> list[str]:
         """Per finger, the more delicate of the layout's and the person's region."""
         order = {"neck": 0, "thoracic": 1, "lumbar": 2}
-        believed = regions_at(self._layout.x, self._intake.stature)
+        margin = max(2.0 * self.place.errors["C7"], 0.005)
+        believed = regions_at(self._layout.x, self.place.levels, margin)
         pairs = zip(self._layout.regions, believed, strict=True)
         return [min(pair, key=lambda region: order[region]) for pair in pairs]
 
@@ -128,29 +156,44 @@ class SpineScan:
         """
         fingers = np.arange(self._layout.n)
         self._next = start_cycle
-        known = bool(np.isfinite(self._known).all())
-        whole = 0.25 if stiffness else 1.0
-        yield self._keep("contour", 0.0, 0, self._rest(fingers, LIGHT, True, known))
-        touched = fingers[np.isfinite(self.height)]
+        whole = 0.3 if stiffness else 1.0
+        yield self._keep("contour", 0.0, 0, self._rest(fingers, LIGHT, LIGHT_TIME, True))
+        touched = self._touched()
         if touched.size == 0:
             raise ScanRefused("no finger found contact: is anybody on the mat?")
-        yield self._keep("contour", 50.0 * whole, 0, self._rest(touched, FIRM, False, known))
+        firm = self._bearable(touched, FIRM)
+        yield self._keep(
+            "contour", 50.0 * whole, 0, self._rest(touched, firm, FIRM_TIME, stiffness)
+        )
         if not stiffness:
             return
         groups = self._groups()
         for i, rows in enumerate(groups):
-            percent = 25.0 + 75.0 * i / len(groups)
-            yield self._keep("precondition", percent, rows[0], self._probe(rows, False))
-            yield self._keep("stiffness", percent, rows[0], self._probe(rows, True))
+            percent = 30.0 + 70.0 * i / len(groups)
+            last = i == len(groups) - 1
+            self._next += round((i % 2) * STAGGER / self._layout.cycle)
+            yield self._keep("precondition", percent, rows[0], self._probe(rows, False, True))
+            yield self._keep("stiffness", percent, rows[0], self._probe(rows, True, not last))
 
     def _keep(self, phase: str, percent: float, row: int, goal: PressGoal) -> Step:
         self._step = Step(phase, percent, row, goal)
         return self._step
 
+    def _touched(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isfinite(self.height))
+
+    def _bearable(self, fingers: NDArray[np.int64], force: float) -> float:
+        """A force per finger that no region is too light for, N."""
+        regions = np.array(self._layout.regions)[fingers]
+        for region, allowed in regional_sums(self._intake.mass).items():
+            force = min(force, 0.95 * allowed / max(int((regions == region).sum()), 1))
+        return force
+
     def _rest(
-        self, fingers: NDArray[np.int64], force: float, hold: bool, known: bool
+        self, fingers: NDArray[np.int64], force: float, seconds: float, hold: bool
     ) -> PressGoal:
         k = fingers.size
+        known = bool(np.isfinite(self._known).all())
         return PressGoal(
             waveform=Waveform.CONTACT,
             fingers=fingers,
@@ -158,7 +201,7 @@ class SpineScan:
             amplitude=np.zeros(k),
             phase=np.zeros(k),
             rate=0.0,
-            duration=REST_TIME,
+            duration=seconds,
             approach_speed=FAST if known else SLOW,
             expected=self._known[fingers],
             hold_after=hold,
@@ -169,37 +212,41 @@ class SpineScan:
     def _groups(self) -> list[list[int]]:
         good = np.isfinite(self.height.reshape(-1, 2)).all(axis=1)
         rows = range(len(self._layout.rows))
-        groups = [
-            [r for r in rows if r % GROUP_SPACING == first and good[r]]
-            for first in range(GROUP_SPACING)
-        ]
-        for row in rows:
-            if not good[row]:
-                self._refuse(row, "no contact")
+        spacing = len(self._layout.rows) if self._full else GROUP_SPACING
+        groups = [[r for r in rows if r % spacing == f and good[r]] for f in range(spacing)]
+        self._untouched = [row for row in rows if not good[row]]
         return [group for group in groups if group]
 
-    def _refuse(self, row: int, reason: str) -> None:
-        for fits in self._fits.values():
-            fits[row] = refused(reason)
-
-    def _probe(self, rows: list[int], ramp: bool) -> PressGoal:
-        fingers = np.array([2 * r + side for r in rows for side in (0, 1)], dtype=np.int64)
-        k = fingers.size
-        top = np.array([0.5 * (INTERVAL[self._regions[f]][1] + MARGIN) for f in fingers])
-        top *= 1.0 if ramp else PRECONDITION_SHARE
-        preload = np.full(k, 0.5 * PRELOAD)
+    def _probe(self, rows: list[int], ramp: bool, hold: bool) -> PressGoal:
+        """Press some rows, with every other finger that touches at a light force beside them."""
+        fingers = self._touched()
+        pressed = np.isin(fingers // 2, rows)
+        careful = self._careful_regions()
+        top = np.array([0.5 * (INTERVAL[careful[f]][1] + MARGIN) for f in fingers])
+        top = np.minimum(top, 0.97 * self._layout.press_limit[fingers]) * pressed
+        rest = np.full(fingers.size, 0.5 * PRELOAD)
+        regions = np.array(self._layout.regions)[fingers]
+        for region, allowed in regional_sums(self._intake.mass).items():
+            mine, idle = (regions == region) & pressed, (regions == region) & ~pressed
+            room = 0.97 * allowed - LEAST_REST * idle.sum()
+            if mine.any():
+                top[mine] *= min(1.0, room / top[mine].sum())
+            if idle.any():
+                free = (0.97 * allowed - top[mine].sum()) / idle.sum()
+                rest[idle] = np.clip(free, LEAST_REST, rest[idle])
+        amplitude = np.maximum(top - rest, 0.0) * (1.0 if ramp else PRECONDITION_SHARE) * pressed
         rate = RAMP_RATE if ramp else PRECONDITION_RATE
         return PressGoal(
             waveform=Waveform.RAMP if ramp else Waveform.RAISED_COSINE,
             fingers=fingers,
-            preload=preload,
-            amplitude=top - preload,
-            phase=np.zeros(k),
+            preload=rest,
+            amplitude=amplitude,
+            phase=np.zeros(fingers.size),
             rate=rate,
             duration=(1 if ramp else PRECONDITION_CYCLES) / rate,
             approach_speed=FAST,
             expected=self.height[fingers],
-            hold_after=not ramp,
+            hold_after=hold,
             start_cycle=self._next,
             mass=self._intake.mass,
         )
@@ -215,71 +262,98 @@ class SpineScan:
             self._take_ramp(goal, outcome, samples)
 
     def _take_rest(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
-        settle = round(SETTLE_TIME / self._layout.cycle)
-        hold = round(REST_TIME / self._layout.cycle)
-        start = outcome.loaded_cycle
-        cycles, position, force = samples.window(start + settle, start + hold)
-        height = np.full(self._layout.n, np.nan)
-        felt = np.full(self._layout.n, np.nan)
-        k = goal.fingers[outcome.contact]
-        height[k] = end_expiration(position[:, k])
-        felt[k] = force[:, k].mean(axis=0)
-        if self._light is None:
-            self._light = (height, felt, position[:, k].mean(axis=1))
-            self.height = height
-            self._light_cycles = cycles
-            return
-        light, light_force, light_signal = self._light
-        self.height = skin_height(light, height, light_force, felt)
-        firm_signal = position[:, k].mean(axis=1)
-        self._find_breath(cycles, light_signal, firm_signal)
+        first = outcome.loaded_cycle + round(SETTLE_TIME / self._layout.cycle)
+        last = outcome.loaded_cycle + round(goal.duration / self._layout.cycle)
+        segment, force = self._segment(goal, outcome, samples.window(first, last))
+        self._segments.append(segment)
+        self._felt.append(np.where(np.isfinite(segment.height[0]), force.mean(axis=0), np.nan))
+        self.height = segment.height.mean(axis=0)
+        if len(self._felt) == 2:
+            self._find_contour()
+
+    def _segment(
+        self, goal: PressGoal, outcome: Outcome, window: tuple[NDArray[np.int64], Array, Array]
+    ) -> tuple[Segment, Array]:
+        """One press as a segment, and the forces felt in it, shape (m, n)."""
+        cycles, position, force = window
+        n = self._layout.n
+        rise, rest, part = np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
+        part[goal.fingers[outcome.contact]] = True
+        rise[goal.fingers], rest[goal.fingers] = goal.amplitude, goal.preload
+        push = np.zeros_like(force)
+        pressed, idle = part & (rise > 0.0), part & (rise == 0.0)
+        if pressed.any():
+            push[:, pressed] = (force - rest)[:, pressed] / rise[pressed]
+            push[:, idle] = push[:, pressed].mean(axis=1, keepdims=True)
+        height = np.where(part, position, np.nan)
+        # a finger at rest moves a little against the skin when its force is not quite steady
+        height[:, idle] -= (force - force.mean(axis=0))[:, idle] / RESTING_TOE
+        corner = np.full(n, HALF)
+        believed = regions_at(self._layout.x, self.place.levels, 0.0)
+        low = np.array([0.5 * INTERVAL[region][0] for region in believed])
+        corner[pressed] = ((low - rest) / np.maximum(rise, 1e-9))[pressed]
+        corner[pressed & (rest + rise < low + 0.5 * LEAST_INTERVAL)] = 1.0
+        t = np.asarray(cycles * self._layout.cycle, dtype=float)
+        return Segment(t, height, push, corner, rise), force
+
+    def _find_contour(self) -> None:
+        """Take breathing out of both rests; then the skin without load."""
+        self.breath = breathing_over(self._segments)
+        error = BREATH_ERROR
+        light, firm = (fit.height for fit in fit_segments(self._segments, self.breath))
+        if self.breath is None:  # the highest point of each rest is near end-expiration
+            light, firm = (np.quantile(s.height, 0.95, axis=0) for s in self._segments)
+            error = NO_BREATH_ERROR
+        self.height = skin_height(light, firm, *self._felt)
         pairs = self.height.reshape(-1, 2)
-        rows = pairs.shape[0]
         self.contour = fit_contour(
             self._layout.row_x,
             pairs[:, 0],
             pairs[:, 1],
-            np.full(rows, 0.0005),
-            self._intake.stature,
+            np.full(len(pairs), error),
+            self._intake,
         )
-
-    def _find_breath(self, cycles: NDArray[np.int64], light: Array, firm: Array) -> None:
-        """Join the two rests, whose levels differ, into one record of breathing."""
-        t = np.concatenate([self._light_cycles, cycles]) * self._layout.cycle
-        signal = np.concatenate([light, firm])
-        part = np.repeat([0, 1], [light.size, firm.size])
-        found = estimate_breathing(t, signal, part)
-        if found is not None and found.valid:
-            self.breath_rate = found.rate
+        self.place = self.contour.place
 
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
-        cycles, position, force = samples.window(outcome.loaded_cycle, outcome.loaded_cycle + up)
-        t = np.asarray(cycles * self._layout.cycle, dtype=np.float64)
-        contact = dict(zip(goal.fingers.tolist(), outcome.contact.tolist(), strict=True))
-        for left in goal.fingers[::2]:
-            row, pair = int(left) // 2, [int(left), int(left) + 1]
-            if not (contact[pair[0]] and contact[pair[1]]):
-                self._refuse(row, "contact was lost")
-                continue
-            low, high = INTERVAL[self._regions[left]]
-            z, f = position[:, pair], force[:, pair]
-            self._fits["both"][row] = fit_probe(
-                t, f.sum(axis=1), z.mean(axis=1), (low, high), self.breath_rate
-            )
-            half = (0.5 * low, 0.5 * high)
-            for side, i in (("left", 0), ("right", 1)):
-                self._fits[side][row] = fit_probe(t, f[:, i], z[:, i], half, self.breath_rate)
+        window = samples.window(outcome.loaded_cycle, outcome.loaded_cycle + up)
+        self._segments.append(self._segment(goal, outcome, window)[0])
+        self._probes = self._map = None
+
+    @property
+    def probes(self) -> RowProbes:
+        """What the ramps so far say row by row."""
+        if self._probes is None:
+            self.breath = breathing_over(self._segments)
+            offset = np.array([row.offset for row in self._layout.rows])
+            self._probes = RowProbes(self._layout.row_x, offset)
+            for row in self._untouched:
+                self._probes.refuse(row, "no contact")
+            fits = fit_segments(self._segments, self.breath)
+            for segment, fit in zip(self._segments, fits, strict=True):
+                if segment.ramp:
+                    self._probes.add(segment, fit, segment.corner >= 1.0)
+        return self._probes
+
+    @property
+    def map(self) -> LevelMap | None:
+        """Stiffness of all levels as one; None when no row has a value."""
+        if self._map is None:
+            self._map = self.probes.map(self.place)
+        return self._map
+
+    def findings(self) -> Findings | None:
+        """Return what stands out; None when no row has a value."""
+        if self.map is None:
+            return None
+        valid = {e.level for e in self.levels() if e.valid}
+        return findings(self.map, np.array([v in valid for v in UP]))
 
     def levels(self) -> list[LevelEstimate]:
-        """Return the stiffness of every level and side."""
-        return rows_to_levels(self._layout.row_x, self._fits, self._intake.stature)
+        """Return the stiffness of every level and side, and of the neck's regions."""
+        return self.probes.levels(self.map, self.place)
 
     def finger_stiffness(self) -> tuple[Array, Array]:
         """Return linear and toe slope under each finger, shape (n,), N/m; NaN unknown."""
-        linear = np.full(self._layout.n, np.nan)
-        toe = np.full(self._layout.n, np.nan)
-        for side, first in (("left", 0), ("right", 1)):
-            linear[first::2] = [fit.slope for fit in self._fits[side]]
-            toe[first::2] = [fit.toe for fit in self._fits[side]]
-        return linear, toe
+        return self.probes.linear, self.probes.toe

@@ -1,4 +1,4 @@
-"""Posteroanterior stiffness: from slow probes of finger pairs to vertebral levels.
+"""Posteroanterior stiffness: from slow ramps of finger pairs to vertebral levels.
 
 Definition, printed beside every number (`METHOD`): slope of the pair's force over its mean
 indentation, loading, quasi-static, after two preconditioning cycles, 5 N preload, 20 to 38 N per
@@ -7,43 +7,45 @@ pair in the trunk and 7 to 18 N in the neck. Published values were measured pron
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
-from spinemat.anatomy import LEVELS, level_positions, region_of
-from spinemat.breathing import harmonics
+from spinemat.anatomy import LEVELS, LUMBAR, NECK, THORACIC, region_of
+from spinemat.back_model import UP
+from spinemat.breathing import (
+    BreathingEstimate,
+    estimate_breathing,
+    refine_breathing,
+    since_end_expiration,
+)
+from spinemat.contour import SpinePlace
+from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
 
 Array = NDArray[np.float64]
 
 PRELOAD = 5.0  # N per pair
 INTERVAL = {"neck": (7.0, 18.0), "thoracic": (20.0, 38.0), "lumbar": (20.0, 38.0)}  # N per pair
+PROBE_LIMIT = {"neck": 10.0, "thoracic": 20.0, "lumbar": 20.0}  # N per finger, never exceeded
+LEAST_INTERVAL = 6.0  # N of it that must be reached (engineering choice)
 MIN_STIFFNESS, MAX_STIFFNESS = 1000.0, 60000.0  # N/m per pair: outside is not a back
-MAX_RESIDUAL = 0.00015  # m, RMS of the fit: above it the person moved
-UNRESOLVED = 0.08  # share of a level's value that 46 mm rows cannot see (engineering choice)
+MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineering choice)
+CORNERS = np.linspace(0.7, 1.4, 15)  # where a tip may leave its toe, over where a pair does
+DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
+LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
+NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
-    " 5 N, 20-38 N per pair (neck 7-18 N), ramp of 5 s, breathing removed by a two-harmonic fit,"
-    " rows interpolated to levels; single sides: force of one finger over its own indentation"
+    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, at end-expiration (breathing removed"
+    " by a two-harmonic fit), supine, from below; rows to levels by the most plausible compliance"
+    " matrix (neighbours rest at a light force and feel the movement); single sides: force of one"
+    " finger over its own indentation while both press"
 )
-
-
-@dataclass(frozen=True)
-class ProbeFit:
-    """Slopes of one probe, N/m; `error` is the standard error of `slope`."""
-
-    slope: float
-    toe: float
-    error: float
-    reason: str = ""
-
-    @property
-    def valid(self) -> bool:
-        """Whether the slope may be used."""
-        return not self.reason
 
 
 @dataclass(frozen=True)
@@ -63,95 +65,290 @@ class LevelEstimate:
         return not self.reason
 
 
-def refused(reason: str) -> ProbeFit:
-    """Return a probe without a value and why."""
-    return ProbeFit(np.nan, np.nan, np.nan, reason)
+class Segment(NamedTuple):
+    """A stretch of a scan: a rest, or a ramp in which some fingers press harder.
+
+    Attributes:
+        t: times, shape (m,), s.
+        height: of the tips, shape (m, n), m; NaN where a finger takes no part.
+        push: share of the ramp, shape (m, n) of each finger's own, 0 to 1; 0 at rest.
+        corner: share of the ramp where each finger's tissue leaves its toe, shape (n,).
+        rise: of each finger's force in the whole ramp, shape (n,), N; 0 for those at rest.
+    """
+
+    t: Array
+    height: Array
+    push: Array
+    corner: Array
+    rise: Array
+
+    @property
+    def ramp(self) -> bool:
+        """Whether any finger presses."""
+        return bool((self.rise > 0.0).any())
+
+    def columns(self, finger: int, later: float = 1.0) -> Array:
+        """What a finger's height follows beside breathing, shape (m, 1 or 3).
+
+        Args:
+            finger: which.
+            later: factor of the corner: of an uneven pair one tip leaves its toe later.
+        """
+        one = np.ones(self.t.size)
+        if not self.ramp:
+            return one[:, None]
+        u, at = self.push[:, finger], later * self.corner[finger]
+        return np.stack([one, np.minimum(u, at), np.maximum(u - at, 0.0)], axis=1)
 
 
-def fit_probe(
-    t: Array, force: Array, height: Array, interval: tuple[float, float], breath_rate: float
-) -> ProbeFit:
-    """Fit one loading ramp.
+class SegmentFit(NamedTuple):
+    """Movement of every finger in one segment; shape (n,) each, NaN where it took no part.
 
-    Model: height = a + c_toe min(F, F1) + c max(F - F1, 0) + two breathing harmonics, with F1 the
-    lower end of the interval, where the toe has ended; 1/c is the stiffness.
+    Attributes:
+        height: at the begin, at end-expiration, m.
+        below, above: travel in the whole ramp if it went on as below and above the corner, m.
+        error: standard error of `above` (of `height` in a rest), m.
+        residual: root mean square of what the fit leaves, m.
+    """
+
+    height: Array
+    below: Array
+    above: Array
+    error: Array
+    residual: Array
+
+
+def fit_segments(
+    segments: Sequence[Segment], breath: BreathingEstimate | None
+) -> list[SegmentFit]:
+    """Fit all stretches of a scan together.
+
+    Model of each finger: in a ramp a + b min(push, corner) + c max(push - corner, 0), in a rest a,
+    and over all of them the same breathing movement, which is zero at end-expiration.
 
     Args:
-        t: times of the ramp, shape (m,), s.
-        force: measured force, shape (m,), N.
-        height: tip height, shape (m,), m.
-        interval: force interval of the slope, N.
-        breath_rate: Hz; NaN when breathing is not known, then it is not removed.
+        segments: in order of time.
+        breath: None: no breathing is removed.
     """
-    low, high = interval
-    inside = (force >= low) & (force <= high)
-    if int(inside.sum()) < 15 or float(np.ptp(force[inside])) < 0.6 * (high - low):
-        return refused("the force interval was not reached")
-    use = force <= high + 0.5
-    tt, f, z = t[use] - t[use][0], force[use], height[use]
-    columns = [np.ones_like(f), np.minimum(f, low), np.maximum(f - low, 0.0)]
-    a = np.stack(columns, axis=1)
-    if np.isfinite(breath_rate):
-        a = np.concatenate([a, harmonics(tt, breath_rate, 2)], axis=1)
+    n = segments[0].height.shape[1]
+    fits = [SegmentFit(*np.full((5, n), np.nan)) for _ in segments]
+    for k in range(n):
+        mine = [i for i, s in enumerate(segments) if np.isfinite(s.height[:, k]).all()]
+        if not mine:
+            continue
+        blocks = [segments[i].columns(k) for i in mine]
+        z = np.concatenate([segments[i].height[:, k] for i in mine])
+        t = np.concatenate([segments[i].t for i in mine])
+        common = np.empty((t.size, 0)) if breath is None else since_end_expiration(t, breath)
+        for place, i in enumerate(mine):
+            if segments[i].rise[k] > 0.0 and segments[i].corner[k] < 1.0:
+                tried = [segments[i].columns(k, float(later)) for later in CORNERS]
+                costs = []
+                for block in tried:
+                    _, _, rest = _solve([*blocks[:place], block, *blocks[place + 1 :]], common, z)
+                    costs.append(float(rest @ rest))
+                blocks[place] = tried[int(np.argmin(costs))]
+        x, spread, rest = _solve(blocks, common, z)
+        row = column = 0
+        for i, block in zip(mine, blocks, strict=True):
+            m, q = block.shape
+            left = rest[row : row + m]
+            # samples close to one another share the drift of what is left
+            variance = DRIFTING * float(left @ left) / m
+            at = column + q - 1
+            error = max(float(spread[at] * np.sqrt(variance)), LEAST_ERROR)
+            below, above = x[column + 1 : column + 3] if q == 3 else (np.nan, np.nan)
+            values = (x[column], below, above, error, float(np.sqrt(np.mean(left**2))))
+            for field, value in zip(fits[i], values, strict=True):
+                field[k] = value
+            row, column = row + m, column + q
+    return fits
+
+
+def _solve(blocks: Sequence[Array], common: Array, z: Array) -> tuple[Array, Array, Array]:
+    """Least squares: values, their errors per unit of noise, and what is left."""
+    a = np.concatenate([block_diag(*blocks), common], axis=1)
     scale = np.linalg.norm(a, axis=0)
-    x, *_ = np.linalg.lstsq(a / scale, z, rcond=None)
-    residual = z - (a / scale) @ x
-    rms = float(np.sqrt(np.mean(residual**2)))
-    x = x / scale
-    compliance, toe = float(x[2]), float(x[1])
-    if rms > MAX_RESIDUAL:
-        return refused(f"poor fit: {1e3 * rms:.2f} mm RMS (moved or guarded)")
-    if not 1.0 / MAX_STIFFNESS <= compliance <= 1.0 / MIN_STIFFNESS:
-        return refused("slope outside what a back can be")
-    covariance = np.linalg.pinv((a / scale).T @ (a / scale))
-    # neighbouring samples share the drift of the residual: count one in five as independent
-    variance = 5.0 * float(residual @ residual) / max(z.size - a.shape[1], 1)
-    error = float(np.sqrt(covariance[2, 2] * variance)) / float(scale[2])
-    slope = 1.0 / compliance
-    return ProbeFit(slope, 1.0 / toe if toe > 0.0 else np.nan, error * slope**2)
+    scale[scale == 0.0] = 1.0
+    a = a / scale
+    inverse = np.linalg.pinv(a.T @ a, hermitian=True)
+    x = inverse @ (a.T @ z)
+    return x / scale, np.sqrt(np.maximum(np.diag(inverse), 0.0)) / scale, z - a @ x
 
 
-def to_levels(
-    row_x: Array, fits: Mapping[str, Sequence[ProbeFit]], stature: float
-) -> list[LevelEstimate]:
-    """Interpolate probes to levels.
+def breathing_over(segments: Sequence[Segment]) -> BreathingEstimate | None:
+    """Breathing felt by the fingers at rest, over all stretches of a scan."""
+    times, signals, trends = [], [], []
+    for s in segments:
+        idle = np.flatnonzero((s.rise == 0.0) & np.isfinite(s.height).all(axis=0))
+        if idle.size == 0:
+            continue
+        pick = slice(None, None, 5)  # 10 Hz are enough
+        times.append(s.t[pick])
+        signals.append(s.height[pick][:, idle].mean(axis=1))
+        trends.append(s.columns(int(idle[0]))[pick])
+    if not times:
+        return None
+    record = np.concatenate(times), np.concatenate(signals), block_diag(*trends)
+    found = estimate_breathing(*record)
+    return refine_breathing(*record, found) if found is not None and found.valid else None
+
+
+class RowProbes:
+    """What all ramps of a scan said, row by row.
 
     Args:
-        row_x: position of the rows, shape (rows,), m, ascending.
-        fits: "both", "left", "right" -> one fit per row.
-        stature: m, for where the levels are expected.
-
-    Returns:
-        An estimate per level C1 … L5 and side; the neck is measured at two or three rows for
-        seven levels and is marked as not resolvable.
+        row_x: of the rows, shape (rows,), m.
+        offset: of their fingers from the middle, shape (rows,), m.
     """
-    positions = level_positions(stature)
-    result: list[LevelEstimate] = []
-    for side, probes in fits.items():
-        good = np.array([p.valid for p in probes])
-        x = row_x[good]
-        value = np.array([p.slope for p in probes])[good]
-        error = np.array([p.error for p in probes])[good]
-        for level in LEVELS:
-            at = positions[level]
-            reason = _unusable(level, at, row_x, x, probes)
-            if reason:
-                result.append(LevelEstimate(level, side, at, np.nan, np.nan, reason))
+
+    def __init__(self, row_x: Array, offset: Array) -> None:
+        rows = row_x.size
+        self._row_x, self._offset = row_x, offset
+        self._probes: list[Probe] = []
+        self.linear, self.toe = np.full((2, 2 * rows), np.nan)  # N/m, under each finger
+        self._difference, self._error = np.full((2, rows), np.nan)
+        self.reason = ["not probed"] * rows
+
+    def refuse(self, row: int, reason: str) -> None:
+        """Note why a row has no value."""
+        self.reason[row] = reason
+
+    def add(
+        self,
+        ramp: Segment,
+        fit: SegmentFit,
+        in_toe: NDArray[np.bool_],
+    ) -> None:
+        """Take one ramp.
+
+        Args:
+            ramp: which fingers pressed, and how far they came.
+            fit: of the movement of all.
+            in_toe: fingers whose tissue did not leave its toe, shape (n,).
+        """
+        rows, rise = self._row_x.size, ramp.rise
+        force, travel, error = np.zeros(rows), np.full(rows, np.nan), np.full(rows, np.nan)
+        toe = np.zeros(rows, dtype=bool)
+        reached = in_toe | (ramp.push.max(axis=0) > 0.9)
+        for row in range(rows):
+            pair = [2 * row, 2 * row + 1]
+            pressed = bool((rise[pair] > 0.0).all())
+            if pressed and np.isnan(fit.height[pair]).any():
+                self.reason[row] = "contact was lost"
+            if np.isnan(fit.height[pair]).any():
                 continue
-            k = float(np.exp(np.interp(at, x, np.log(value))))
-            e = float(np.hypot(np.interp(at, x, error), UNRESOLVED * k))
-            result.append(LevelEstimate(level, side, at, k, e))
-    return result
+            if pressed:
+                force[row] = rise[pair].sum()
+                toe[row] = bool(in_toe[pair].all())
+                travels = (fit.below if toe[row] else fit.above)[pair]
+                whole = bool(reached[pair].all())
+                self.reason[row] = self._judge(fit.residual[pair], rise[pair], travels, whole)
+                if self.reason[row]:
+                    continue
+                self.linear[pair] = rise[pair] / travels
+                self.toe[pair] = rise[pair] / fit.below[pair]
+                total = float(travels.sum())
+                self._difference[row] = float(travels[1] - travels[0]) / total
+                self._error[row] = float(np.hypot(*fit.error[pair])) / total
+            elif (fit.residual[pair] > MAX_RESIDUAL).any():
+                continue
+            else:
+                travels = fit.above[pair]
+            travel[row] = travels.mean()
+            error[row] = 0.5 * np.hypot(*fit.error[pair])
+        self._probes.append(Probe(force, travel, error, toe))
 
-
-def _unusable(
-    level: str, at: float, row_x: Array, good_x: Array, probes: Sequence[ProbeFit]
-) -> str:
-    if region_of(level) == "neck":
-        return "not resolvable: rows are 46 mm apart, neck levels 15 to 18 mm"
-    if good_x.size and float(np.min(np.abs(good_x - at))) <= REACH:
+    @staticmethod
+    def _judge(residual: Array, rise: Array, travels: Array, reached: bool) -> str:
+        worst = float(residual.max())
+        if not reached:
+            return "the force interval was not reached"
+        if worst > MAX_RESIDUAL:
+            return f"poor fit: {1e3 * worst:.2f} mm RMS (moved or guarded)"
+        slope = 2.0 * rise / np.maximum(travels, 1e-9)
+        if not ((slope >= MIN_STIFFNESS) & (slope <= MAX_STIFFNESS)).all():
+            return "slope outside what a back can be"
         return ""
-    if not row_x[0] - REACH <= at <= row_x[-1] + REACH:
-        return "no row under this level"
-    nearest = probes[int(np.argmin(np.abs(row_x - at)))]
-    return nearest.reason or "no measured row near this level"
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Rows with a value, shape (rows,)."""
+        return np.array([not reason for reason in self.reason])
+
+    def map(self, place: SpinePlace) -> LevelMap | None:
+        """Return the stiffness of all levels, or None when no row has a value."""
+        if not self.measured.any():
+            return None
+        found = deconvolve(self._row_x, self._probes, place)
+        return side_differences(self._row_x, self._offset, self._difference, self._error, found)
+
+    def levels(self, found: LevelMap | None, place: SpinePlace) -> list[LevelEstimate]:
+        """Return an estimate per level C1 … L5 and side, and of the neck's two regions."""
+        if found is None:
+            return self._refused(place)
+        at = dict(zip(UP, found.x, strict=True))
+        skew, skew_error = found.skew, found.skew_error
+        error = found.value * np.sqrt(np.diag(found.covariance))
+        result = []
+        for level in LEVELS:
+            i = UP.index(level)
+            reason = self._unusable(level, at[level])
+            half = found.value[i] / (2.0 * (1.0 - skew[i] ** 2))
+            for side, value, spread in (
+                ("both", found.value[i], error[i]),
+                *(
+                    (name, half * (1.0 + sign * skew[i]), half * skew_error[i])
+                    for name, sign in (("left", 1.0), ("right", -1.0))
+                ),
+            ):
+                if side != "both":
+                    spread = float(np.hypot(spread, value / found.value[i] * error[i]))
+                if reason:
+                    value = spread = np.nan
+                result.append(LevelEstimate(level, side, at[level], value, spread, reason))
+        return result + self._neck(found)
+
+    def _refused(self, place: SpinePlace) -> list[LevelEstimate]:
+        at = place.levels
+        return [
+            LevelEstimate(v, side, at[v], np.nan, np.nan, self._unusable(v, at[v]))
+            for v in LEVELS
+            for side in ("both", "left", "right")
+        ]
+
+    def _neck(self, found: LevelMap) -> list[LevelEstimate]:
+        result = []
+        good = self._row_x[self.measured]
+        for name, levels in NECK_REGIONS.items():
+            i = [UP.index(v) for v in levels]
+            x = float(found.x[i].mean())
+            value = float(found.value[i].mean())
+            share = found.value[i] / found.value[i].sum()
+            spread = value * float(np.sqrt(share @ found.covariance[np.ix_(i, i)] @ share))
+            reason = ""
+            edges = np.array([found.x[i].min() - 0.01, found.x[i].max() + 0.01])
+            if not ((good >= edges[0]) & (good <= edges[1])).any():
+                reason = "no measured row under this region"
+                value = spread = np.nan
+            result.append(LevelEstimate(name, "both", x, value, spread, reason))
+        return result
+
+    def _unusable(self, level: str, at: float) -> str:
+        if region_of(level) == "neck":
+            return "not resolvable: rows are 46 mm apart, neck levels 15 to 18 mm"
+        row_x = self._row_x
+        if self.measured.any() and np.min(np.abs(row_x[self.measured] - at)) <= REACH:
+            return ""
+        if not row_x[0] - REACH <= at <= row_x[-1] + REACH:
+            return "no row under this level"
+        return self.reason[int(np.argmin(np.abs(row_x - at)))]
+
+
+def regional_means(levels: Sequence[LevelEstimate]) -> dict[str, float]:
+    """Mean stiffness of the valid levels of thorax and loins, N/m; NaN without any."""
+    result = {}
+    for region, names in (("thoracic", THORACIC), ("lumbar", LUMBAR)):
+        values = [e.value for e in levels if e.side == "both" and e.valid and e.level in names]
+        result[region] = float(np.mean(values)) if values else np.nan
+    return result

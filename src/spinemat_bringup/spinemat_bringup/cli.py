@@ -29,6 +29,7 @@ from spinemat_bringup.cli_common import (
     simple,
     state_folder,
 )
+from spinemat_bringup.cli_evaluate import evaluate
 from spinemat_bringup.cli_patient import patient_group
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
 from spinemat_bringup.graph import SIMULATORS
@@ -323,5 +324,5 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
-for command in (patient_group, bench, stop, reset, status, events, faults):
+for command in (patient_group, bench, evaluate, stop, reset, status, events, faults):
     main.add_command(command)

@@ -160,7 +160,8 @@ class SafetySupervisor(Node):
         self._evidence.keep(sample)
         self._note_changes()
         self._voice.tick(msg.cycle, sample.stamp)
-        if msg.cycle % STATE_CYCLES == 0 or decision.changed:
+        news = self._announced is None or self._announced[0] is not self._shown
+        if msg.cycle % STATE_CYCLES == 0 or decision.changed or news:
             self._tell()
 
     def _answer(self, msg: DriveState, granted: bool, category: int) -> None:
@@ -176,31 +177,38 @@ class SafetySupervisor(Node):
             )
         )
 
-    def _tell(self) -> None:
+    @property
+    def _shown(self) -> State:
+        """The state as told: READY only once the drive stage runs and a press may come."""
         s = self._supervisor
+        return State.STARTING if s.state is State.READY and not s.drive_runs else s.state
+
+    def _tell(self) -> None:
+        s, shown = self._supervisor, self._shown
+        waiting = ["drive stage: does not run yet"] if shown is not s.state else s.waiting
         self._states.publish(
             SafetyState(
                 header=header(self, self._voice.now),
-                state=int(s.state),
+                state=int(shown),
                 cause=s.cause,
                 detail=s.detail,
                 later_causes=list(s.later),
-                waiting_for=list(s.waiting),
+                waiting_for=list(waiting),
                 cycle=self._voice.cycle,
                 stops=s.stops,
                 force_limit=doubles(s.trip_limit),
             )
         )
-        key = (s.state, s.stops)
+        key = (shown, s.stops)
         if key == self._announced:
             return
         before, self._announced = self._announced, key
-        data = {"state": s.state.name, "cause": s.cause, "detail": s.detail}
-        if s.state is State.STOPPED:
+        data = {"state": shown.name, "cause": s.cause, "detail": s.detail}
+        if shown is State.STOPPED:
             self._keep()
             self._voice.say("stop", f"STOPPED: {s.cause}: {s.detail}", data, Event.STOP)
-        elif before is None or {before[0], s.state} != {State.READY, State.MOVING}:
-            self._voice.say("safety", s.state.name, data)
+        elif before is None or {before[0], shown} != {State.READY, State.MOVING}:
+            self._voice.say("safety", shown.name, data)
 
     def _note(self, kind: str, before: State, **data: Any) -> None:
         self._evidence.note(kind, self._sample, before, self._supervisor.state, **data)

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
+from spinemat.anatomy import LEVELS
 from spinemat.contour import ContourEstimate
+from spinemat.deconvolution import LevelMap
+from spinemat.findings import Findings
 from spinemat.stiffness import METHOD, LevelEstimate
 from spinemat_interfaces.msg import Contour, LevelStiffness, StiffnessMap
 from spinemat_ros.codec import bools, doubles
 
+LEVELS_UP = ("S1", *LEVELS[::-1])
 SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": LevelStiffness.RIGHT}
 
 
@@ -30,6 +34,9 @@ def contour_message(head: Header, c: ContourEstimate) -> Contour:
         kyphosis=c.kyphosis,
         lordosis=c.lordosis,
         lateral_asymmetry=c.lateral_asymmetry,
+        levels=list(LEVELS_UP),
+        level_x=doubles([c.place.levels[v] for v in LEVELS_UP]),
+        level_x_std=doubles([c.place.errors[v] for v in LEVELS_UP]),
         method=c.method,
     )
 
@@ -39,9 +46,11 @@ def stiffness_message(
     levels: Sequence[LevelEstimate],
     linear: NDArray[np.float64],
     toe: NDArray[np.float64],
+    found: Findings | None,
+    lies: LevelMap | None,
 ) -> StiffnessMap:
     """Return a stiffness map as its message."""
-    return StiffnessMap(
+    result = StiffnessMap(
         header=head,
         levels=[
             LevelStiffness(
@@ -59,4 +68,19 @@ def stiffness_message(
         finger_stiffness=doubles(linear),
         finger_toe_stiffness=doubles(toe),
         method=METHOD,
+        evenness=np.nan,
+        across=np.nan,
+        rotation=np.nan,
     )
+    if found is not None and lies is not None:
+        result.evenness, result.evenness_error = found.evenness, found.evenness_error
+        result.tension_points = [point.level for point in found.tension]
+        result.tension_ratio = doubles([point.ratio for point in found.tension])
+        result.tension_probability = doubles([point.probability for point in found.tension])
+        result.uneven_levels = [side.level for side in found.sides]
+        result.side_difference = doubles([side.difference for side in found.sides])
+        result.side_probability = doubles([side.probability for side in found.sides])
+        result.across, result.across_error = lies.across
+        result.rotation, result.rotation_error = lies.rotation
+        result.method += "; " + found.method
+    return result

@@ -71,8 +71,8 @@ class SpineContour(LifecycleNode):
             return
         if self._busy:
             self._samples.add(msg.cycle, position, force)
-        resting = np.array(msg.contact, dtype=bool) & (np.array(msg.mode) == Mode.FORCE)
-        self._breath.add(1e-9 * now, position, floats(msg.set_point), resting)
+        touching = np.array(msg.contact, dtype=bool) & (np.array(msg.mode) == Mode.FORCE)
+        self._breath.add(1e-9 * now, position, force, touching)
         if msg.cycle % SLOW_CYCLES == 0:
             self._tell(now, force)
         self._voice.tick(msg.cycle, now)
@@ -130,7 +130,7 @@ class SpineContour(LifecycleNode):
         self._busy = True
         try:
             known = self._height if r.same_person else None
-            return await self._run_scan(handle, SpineScan(self._layout, intake, known))
+            return await self._run_scan(handle, SpineScan(self._layout, intake, known, r.full))
         finally:
             self._busy = False
             self._samples.clear()
@@ -168,7 +168,11 @@ class SpineContour(LifecycleNode):
             return Ending.CANCELED if cancelled else Ending.ABORTED, result
         if handle.request.stiffness:
             result.stiffness = stiffness_message(
-                header(self, self._voice.now), scan.levels(), *scan.finger_stiffness()
+                header(self, self._voice.now),
+                scan.levels(),
+                *scan.finger_stiffness(),
+                scan.findings(),
+                scan.map,
             )
             self._maps.publish(result.stiffness)
         result.success = True

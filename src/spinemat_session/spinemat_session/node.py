@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 from spinemat.anatomy import Intake, check_intake
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.programme import Programme, load_programmes, plan_phase
-from spinemat.scan import GAP, GROUP_SPACING, RAMP_RATE, REST_TIME
+from spinemat.scan import GAP, QUICK_TIME
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, LowerLimits
@@ -34,8 +34,7 @@ from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
 
 STATE_CYCLES = 25  # session/state at 10 Hz
-SCAN_TIME = 2 * REST_TIME + 13.0 + GROUP_SPACING * (1.0 / RAMP_RATE + 6.0)  # s, estimate
-RESCAN_TIME = SCAN_TIME - 9.0  # s: contact is known
+RESCAN_TIME = QUICK_TIME - 9.0  # s: contact is known
 PHASE_TIME = 4.0  # s around the rhythm of a press
 MIN_PIECE = 1.0  # s: a shorter rest of a paused phase is not resumed
 
@@ -242,7 +241,7 @@ class SessionOrchestrator(Node):
                 )
         self._began = self._cycle
         self._planned = (
-            SCAN_TIME
+            QUICK_TIME
             + RESCAN_TIME
             + 3.0
             + sum(phase.duration + PHASE_TIME for phase in programme.phases)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import check_intake, regional_sums
-from spinemat.control import Mode
 from spinemat.gains import SLEW
 from spinemat.layout import MatLayout
 from spinemat.press import Phase, PressRun
@@ -98,7 +97,7 @@ def scan(loop: ClosedLoop) -> SpineScan:
 def retract(loop: ClosedLoop) -> None:
     """Take all fingers down and wait for them."""
     loop.control.retract(slice(None))
-    while any(mode != Mode.OFF for mode in loop.control.mode):
+    while not loop.control.idle:
         loop.step()
     for _ in range(round(2.0 * loop.control.gains.zero_time / loop.layout.cycle)):
         loop.step()

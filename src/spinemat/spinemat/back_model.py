@@ -1,0 +1,184 @@
+"""A lying spine as springs: what the skin under every row does when rows press.
+
+Four regions (head, thorax, loins, pelvis) heave and pitch on padding and hold on to one another;
+24 vertebrae move on them, each on a spring and joined to its neighbours by shear; soft tissue lies
+under the fingers. Everything is linear and static, so a person is one stiffness matrix. Probes
+tell its unknowns (`deconvolution.py`); the rest are nominal numbers, engineering choices after the
+same measurements as the means below.
+
+Levels are in ascending x here: L5 first, C1 last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinemat.anatomy import LEVELS, LUMBAR, NECK, level_positions
+
+Array = NDArray[np.float64]
+
+UP = LEVELS[::-1]  # L5 … C1
+# PA stiffness of a pair, N/m, means over people: C2, C7 Snodgrass's cervical rig; T4, T7, T10
+# Edmondston 1999; L3 Latimer 1996 and Viner 1997, padded plinth; C5, L1, L5 between them (choice)
+MEANS = {
+    "L5": 10.0e3, "L3": 11.5e3, "L1": 11.5e3, "T10": 11.4e3, "T7": 10.7e3, "T4": 9.1e3,
+    "C7": 7.0e3, "C5": 5.5e3, "C2": 4.6e3,
+}  # fmt: skip
+TISSUE_SHARE = 0.35  # of a pair's compliance beyond the toe
+TISSUE = {"sacrum": 16.2e3, "lumbar": 32.2e3, "thoracic": 29.8e3, "neck": 15.8e3}  # N/m, a pair
+PADDING = 100e3  # N/m under each region
+LENGTH = {"pelvis": 0.07, "loins": 0.06, "thorax": 0.12, "head": 0.03}  # m, radius of gyration
+LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m and N m/rad between regions
+SHEAR = 0.2  # spring between neighbours over their PA stiffness
+SPREAD = 0.5  # of the levels' spacing: over how much a tip's force spreads
+SACRAL = 0.025 * np.arange(-3, 1)  # m, places of the sacrum under S1's edge
+OCCIPITAL = 0.025 * np.arange(1, 4)  # m, places of the head over C1
+_REGION = np.array([1 if v in LUMBAR else 3 if v in NECK else 2 for v in UP])
+_DOF = 8 + len(UP)  # z and pitch of pelvis, loins, thorax, head; z of the vertebrae
+
+
+@dataclass(frozen=True)
+class Back:
+    """The unknowns of one person's back.
+
+    Attributes:
+        s1: x of the upper edge of the sacrum, m.
+        back: distance from C7 to L4, m.
+        level: of each vertebra's spring over its nominal, shape (24,), 1.
+        tissue: of sacrum, loins, thorax, neck over their nominal, shape (4,), 1.
+        padding: over its nominal, 1.
+    """
+
+    s1: float
+    back: float
+    level: Array
+    tissue: Array
+    padding: float
+
+    @property
+    def x(self) -> Array:
+        """Middle of each level, L5 first, shape (24,), m."""
+        levels = level_positions(self.s1, self.back)
+        return np.array([levels[v] for v in UP])
+
+
+def response(back: Back, at: Array) -> tuple[Array, Array]:
+    """How bone and tissue under pairs of fingers give way.
+
+    Args:
+        back: the person.
+        at: x of the pairs, shape (k,), m.
+
+    Returns:
+        Compliance of the body: movement of the skin at each place per force on each, shape
+        (k, k), m/N; compliance of the tissue under each pair beyond the toe, shape (k,), m/N.
+    """
+    x = back.x
+    stiffness = _matrix(back, x)
+    rows = _tips(back, x, at)
+    return rows @ np.linalg.solve(stiffness, rows.T), 1.0 / _tissue(back, x, at)
+
+
+def pair_stiffness(back: Back) -> Array:
+    """PA stiffness of a pair exactly on each level, L5 first, shape (24,), N/m."""
+    x = back.x
+    rows = _tips(back, x, x)
+    body = np.sum(rows * np.linalg.solve(_matrix(back, x), rows.T).T, axis=1)
+    return np.asarray(1.0 / (body + 1.0 / _tissue(back, x, x)))
+
+
+def mean_back(s1: float, back: float) -> Back:
+    """A back whose levels have the published mean stiffness."""
+    return Back(s1, back, np.ones(len(UP)), np.ones(4), 1.0)
+
+
+def means() -> Array:
+    """Published mean PA stiffness of a pair, linear between the anchors, shape (24,), N/m."""
+    x = Back(0.0, 0.43, np.ones(24), np.ones(4), 1.0).x
+    anchors = [UP.index(v) for v in MEANS]
+    return np.asarray(np.interp(x, x[anchors], list(MEANS.values())))
+
+
+@lru_cache(maxsize=1)
+def _nominal() -> Array:
+    """Springs of the vertebrae with which a mean back has the published means, N/m."""
+    target = means()
+    spring = 1.5 * target
+    for _ in range(60):
+        found = pair_stiffness(_Trial(0.01, 0.43, spring))
+        spring = spring * np.clip(target / found, 0.7, 1.4)
+    return spring
+
+
+class _Trial(Back):
+    """A back whose springs are given as they are."""
+
+    def __init__(self, s1: float, back: float, spring: Array) -> None:
+        super().__init__(s1, back, np.ones(len(UP)), np.ones(4), 1.0)
+        object.__setattr__(self, "spring", spring)
+
+
+def _springs(back: Back) -> Array:
+    return np.asarray(getattr(back, "spring", None) if isinstance(back, _Trial) else _nominal())
+
+
+def _centres(x: Array, s1: float) -> Array:
+    """x of pelvis, loins, thorax and head, m."""
+    return np.array([s1 - 0.08, x[:5].mean(), x[5:17].mean(), x[-1] + 0.06])
+
+
+def _point(region: int, x: float, centre: Array) -> Array:
+    row = np.zeros(_DOF)
+    row[2 * region], row[2 * region + 1] = 1.0, -(x - centre[region])
+    return row
+
+
+def _matrix(back: Back, x: Array) -> Array:
+    centre = _centres(x, back.s1)
+    k = np.zeros((_DOF, _DOF))
+    for r, length in enumerate(LENGTH.values()):
+        k[2 * r, 2 * r] = back.padding * PADDING
+        k[2 * r + 1, 2 * r + 1] = back.padding * PADDING * length**2
+    own = np.arange(8, _DOF)
+    k[own, own] = back.level * _springs(back)
+    felt = means() * back.level
+    below = np.concatenate([[back.s1], x[:-1]])
+    region_below = np.concatenate([[0], _REGION[:-1]])
+    for i in range(len(UP)):
+        between = 0.5 * (below[i] + x[i])
+        row = _point(_REGION[i], between, centre) - _point(region_below[i], between, centre)
+        if _REGION[i] != region_below[i]:
+            k += LINK_SHEAR * np.outer(row, row)
+            bend = np.zeros(_DOF)
+            bend[2 * _REGION[i] + 1], bend[2 * region_below[i] + 1] = 1.0, -1.0
+            k += LINK_BEND * np.outer(bend, bend)
+        row[8 + i] += 1.0
+        if i > 0:
+            row[7 + i] -= 1.0
+        k += SHEAR * 0.5 * (felt[i] + felt[max(i - 1, 0)]) * np.outer(row, row)
+    return k
+
+
+def _tips(back: Back, x: Array, at: Array) -> Array:
+    """Movement of the skin over each place as rows over the coordinates, shape (k, dof)."""
+    nodes = np.concatenate([back.s1 + SACRAL, x, x[-1] + OCCIPITAL])
+    region = np.concatenate([np.zeros(4, int), _REGION, np.full(3, 3)])
+    spacing = np.interp(at, nodes, np.gradient(nodes))
+    weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    centre = _centres(x, back.s1)
+    points = np.array([_point(r, n, centre) for r, n in zip(region, nodes, strict=True)])
+    points[np.arange(4, 28), np.arange(8, _DOF)] += 1.0
+    return np.asarray(weight @ points)
+
+
+def _tissue(back: Back, x: Array, at: Array) -> Array:
+    """Stiffness of the tissue under a pair at each place beyond the toe, shape (k,), N/m."""
+    kind = np.concatenate([[0, 0], _REGION])
+    places = np.concatenate([[back.s1 - 0.02, back.s1], x])
+    values = np.array(list(TISSUE.values())) * back.tissue
+    return np.asarray(np.interp(at, places, values[kind]))

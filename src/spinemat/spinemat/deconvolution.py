@@ -1,0 +1,195 @@
+"""From probes of rows to levels: the most plausible back behind all movements that were seen.
+
+While some rows press, the others rest at a light force and feel how far the skin moves: every
+probe is one column of the back's compliance matrix. The unknowns of `back_model` (place and length
+of the spine, a factor common to the person, one per level, tissue and padding) are found by Gauss
+and Newton with their prior errors as regularisation (maximum a posteriori), and with them the
+covariance from which standard errors follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinemat.back_model import SPREAD, UP, Back, pair_stiffness, response
+from spinemat.contour import SpinePlace
+
+Array = NDArray[np.float64]
+
+# Standard deviation of logarithms: 0.25 common to a person, 0.12 per level (split is a choice),
+# which is about 0.24 of the level's own spring, one of several that a press feels
+PERSON, LEVEL = 0.25, 0.24
+TISSUE, PADDING = 0.15, 0.15  # standard deviation of their logarithms (engineering choice)
+MODEL_ERROR = 2e-4  # m, of any movement, that the model does not know (choice)
+OWN_ERROR = 0.04  # of what a pressed row moves, that the model does not know (choice)
+TOE, TOE_ERROR = 0.4, 0.12  # stiffness in the toe over the linear one; how well that is known
+SIDE = 0.08  # standard deviation of (left - right) / (left + right) of a level (choice)
+ACROSS, ROTATION = 0.005, 0.02  # m, rad: standard deviations of how people lie (choice)
+ROLL_LEVER = 0.026  # m; a vertebra's roll stiffness is 2 x its PA stiffness x lever^2 (choice)
+STEPS = 6  # of Gauss and Newton
+_COMMON, _LEVEL, _TISSUE, _PADDING = 2, slice(3, 27), slice(27, 31), 31
+_SIZE = 32
+
+
+class Probe(NamedTuple):
+    """What rows did while some of them pressed.
+
+    Attributes:
+        force: by which the pair of each row pressed harder, shape (rows,), N.
+        travel: by which each row's tips then stood higher, shape (rows,), m; NaN: not felt.
+        error: standard error of `travel`, shape (rows,), m.
+        toe: rows that pressed, but whose tissue did not leave its toe, shape (rows,).
+    """
+
+    force: Array
+    travel: Array
+    error: Array
+    toe: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LevelMap:
+    """PA stiffness of pairs exactly on the levels, L5 first.
+
+    Attributes:
+        x: of the levels, shape (24,), m.
+        value: shape (24,), N/m.
+        covariance: of the logarithms of `value`, shape (24, 24).
+        misfit: root mean square of what is left of the movements over their errors.
+        skew, skew_error: (left - right) / (left + right) of stiffness, and its standard error,
+            shape (24,).
+        across: where the spine is across the mat at T8, m, and its standard error; left is
+            negative.
+        rotation: of the spine about z, rad, and its standard error.
+    """
+
+    x: Array
+    value: Array
+    covariance: Array
+    misfit: float
+    skew: Array = field(default_factory=lambda: np.zeros(len(UP)))
+    skew_error: Array = field(default_factory=lambda: np.full(len(UP), SIDE))
+    across: tuple[float, float] = (0.0, np.inf)
+    rotation: tuple[float, float] = (0.0, np.inf)
+
+
+def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> LevelMap:
+    """Find the stiffness of all levels.
+
+    Args:
+        row_x: of the rows, shape (rows,), m.
+        probes: one per press.
+        place: where the spine lies.
+    """
+    mean = np.zeros(_SIZE)
+    mean[:2] = place.s1, place.back
+    prior = np.zeros((_SIZE, _SIZE))
+    prior[:2, :2] = np.linalg.inv(place.covariance)
+    others = np.concatenate([[PERSON], np.full(24, LEVEL), np.full(4, TISSUE), [PADDING]])
+    own = np.arange(2, _SIZE)
+    prior[own, own] = others**-2.0
+    seen = np.array([np.isfinite(p.travel) for p in probes])
+    travel = np.array([p.travel for p in probes])[seen]
+    forces = np.array([p.force for p in probes])
+    pressed = forces > 0.0
+    toe = np.array([p.toe for p in probes])
+    model = np.where(pressed, np.where(toe, TOE_ERROR, OWN_ERROR), 0.0)
+    error = np.hypot(
+        np.hypot(np.array([p.error for p in probes]), MODEL_ERROR),
+        model * np.array([p.travel for p in probes]),
+    )
+    weight = 1.0 / error[seen]
+
+    def forward(p: Array) -> Array:
+        body, tissue = response(_back(p), row_x)
+        more = np.where(toe, 1.0 / TOE - 1.0, 0.0) * (np.diag(body) + tissue)
+        return np.asarray((forces @ body + forces * (tissue + more))[seen])
+
+    p = mean.copy()
+    for _ in range(STEPS):
+        rest = (travel - forward(p)) * weight
+        slope = _jacobian(forward, p) * weight[:, None]
+        normal = slope.T @ slope + prior
+        step = np.linalg.solve(normal, slope.T @ rest + prior @ (mean - p))
+        p = p + np.clip(step, -0.5, 0.5)
+    rest = (travel - forward(p)) * weight
+    covariance = np.linalg.inv(normal)
+
+    def logs(q: Array) -> Array:
+        return np.asarray(np.log(pair_stiffness(_back(q))))
+
+    slope = _jacobian(logs, p)
+    return LevelMap(
+        x=_back(p).x,
+        value=pair_stiffness(_back(p)),
+        covariance=slope @ covariance @ slope.T,
+        misfit=float(np.sqrt(np.mean(rest**2))),
+    )
+
+
+def _back(p: Array) -> Back:
+    return Back(
+        s1=float(p[0]),
+        back=float(p[1]),
+        level=np.exp(p[_COMMON] + p[_LEVEL]),
+        tissue=np.exp(p[_COMMON] + p[_TISSUE]),
+        padding=float(np.exp(p[_PADDING])),
+    )
+
+
+def _jacobian(function, p: Array) -> Array:  # type: ignore[no-untyped-def]
+    step = np.full(p.size, 1e-3)
+    step[:2] = 1e-4
+    columns = []
+    for i in range(p.size):
+        up = p.copy()
+        up[i] += step[i]
+        down = p.copy()
+        down[i] -= step[i]
+        columns.append((function(up) - function(down)) / (2.0 * step[i]))
+    return np.stack(columns, axis=1)
+
+
+def side_differences(
+    row_x: Array, offset: Array, difference: Array, error: Array, levels: LevelMap
+) -> LevelMap:
+    """Find how much stiffer the left of each level is than its right, and how the body lies.
+
+    Who lies beside the middle of the mat is pressed off centre, which rolls the vertebrae: along
+    the back that is a straight line, while sides differ level by level.
+
+    Args:
+        row_x: of the rows, shape (rows,), m.
+        offset: of their fingers from the middle, shape (rows,), m.
+        difference: (left - right) / (left + right) of the slopes of each row's fingers, shape
+            (rows,); NaN: not known.
+        error: its standard error, shape (rows,).
+        levels: where the levels are.
+
+    Returns:
+        `levels` with `skew`, `across` and `rotation`.
+    """
+    use = np.isfinite(difference)
+    at = row_x[use]
+    spacing = np.interp(at, levels.x, np.gradient(levels.x))
+    weight = np.exp(-0.5 * ((levels.x[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    roll = -offset[use] * np.sum(weight**2, axis=1) / (2.0 * ROLL_LEVER**2)
+    middle = levels.x[UP.index("T8")]
+    design = np.concatenate([weight, roll[:, None], (roll * (at - middle))[:, None]], axis=1)
+    inverse = design / error[use, None] ** 2
+    prior = np.concatenate([np.full(len(UP), SIDE), [ACROSS, ROTATION]])
+    covariance = np.linalg.inv(inverse.T @ design + np.diag(prior**-2.0))
+    value, spread = covariance @ (inverse.T @ difference[use]), np.sqrt(np.diag(covariance))
+    return replace(
+        levels,
+        skew=value[:-2],
+        skew_error=spread[:-2],
+        across=(float(value[-2]), float(spread[-2])),
+        rotation=(float(value[-1]), float(spread[-1])),
+    )

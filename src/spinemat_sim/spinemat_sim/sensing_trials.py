@@ -1,0 +1,301 @@
+"""How well the fingers feel: scans of sampled people in the noisy plant, beside the truth.
+
+Controller, drive stage, plant and scan in one process, without ROS. The functions run one person
+each and are called in parallel processes; `summary` makes figures of what they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinemat.anatomy import LUMBAR, THORACIC, TRUNK, check_intake
+from spinemat.back_model import UP
+from spinemat.findings import evenness, over_trend
+from spinemat.layout import MatLayout
+from spinemat.scan import SpineScan
+from spinemat.stiffness import NECK_REGIONS, PROBE_LIMIT
+from spinemat_sim.closed_loop import ClosedLoop
+from spinemat_sim.indenter import stiffness_truth
+from spinemat_sim.patient import LEVELS, Layer, Patient
+from spinemat_sim.person import lie_down
+from spinemat_sim.plant import Plant
+from spinemat_sim.urdf import plain_urdf
+
+Array = NDArray[np.float64]
+
+STIFFER = 1.4  # of the level that has to be found
+MOVED = 0.010  # m, along the mat, to either side, between repeated scans
+FULL_EVERY = 5  # people of whom one has a full scan as well
+REGIONS = ("thoracic_region", "lumbar_region", "lower_neck", "upper_neck")
+NECK_BELOW = "C7"  # the neck's contour begins above it
+PLACES = ("C7", *TRUNK, "S1")
+
+
+@dataclass(frozen=True)
+class Felt:
+    """What one scan found beside the truth; trunk levels in the order of `TRUNK`.
+
+    Attributes:
+        value, error: of the pair's stiffness, shape (17,), N/m; NaN where not valid.
+        regions: mean of thorax, loins, lower and upper neck, shape (4,), N/m.
+        score: logarithm of stiffness over the person's trend, shape (17,).
+        skew: (left - right) / (left + right), shape (17,).
+        evenness: of the map.
+        seconds: that the scan took, simulated.
+        contour, neck: root mean square error of the contour, up to C7 and above, m.
+        angles: error of kyphosis and lordosis, rad.
+        places: error of the levels' place, shape of `PLACES`, m.
+        deviation: that error over its standard error.
+        over: largest true force less what a probe may press, N.
+        breath: error of the breathing rate, Hz; NaN: not found.
+    """
+
+    value: Array
+    error: Array
+    regions: Array
+    score: Array
+    skew: Array
+    evenness: float
+    seconds: float
+    contour: float
+    neck: float
+    angles: Array
+    places: Array
+    deviation: Array
+    over: float
+    breath: float
+
+
+class Person(NamedTuple):
+    """All trials of one person.
+
+    Attributes:
+        name: of the person.
+        truth: stiffness of the trunk's levels, shape (17,), N/m.
+        regions: true mean of thorax, loins, lower and upper neck, shape (4,), N/m.
+        evenness: true.
+        first, again: two scans, the person lying elsewhere in the second.
+        full: a full scan; None: not for this person.
+        level, stiff: a level made stiffer on both sides (index in `TRUNK`), and that scan.
+        side, one_sided: the same on one side (1.0: left), and that scan.
+    """
+
+    name: str
+    truth: Array
+    regions: Array
+    evenness: float
+    first: Felt
+    again: Felt
+    full: Felt | None
+    level: int
+    stiff: Felt
+    side: float
+    one_sided: Felt
+
+
+def try_person(layout: MatLayout, patient: Patient, seed: int) -> Person:
+    """Run all trials of one person.
+
+    Args:
+        layout: the mat.
+        patient: who.
+        seed: of sensors, drives and of what is drawn here.
+    """
+    rng = np.random.default_rng([seed, 5])
+    found = stiffness_truth(lie_down(patient), LEVELS)
+    pair = np.array([found[(v, "both")] for v in LEVELS])  # L5 first, as UP
+    level = int(rng.integers(len(TRUNK)))
+    side = float(rng.choice([-1.0, 1.0]))
+    moved = replace(
+        patient.position,
+        along=patient.position.along + float(rng.uniform(-MOVED, MOVED)),
+        across=float(rng.uniform(-0.003, 0.003)),
+        rotation=float(rng.uniform(-0.01, 0.01)),
+    )
+    return Person(
+        name=patient.name,
+        truth=np.array([pair[UP.index(v)] for v in TRUNK]),
+        regions=_regions(dict(zip(UP, pair, strict=True))),
+        evenness=float(evenness(pair)),
+        first=feel(layout, patient, seed),
+        again=feel(layout, replace(patient, position=moved), seed + 1),
+        full=feel(layout, patient, seed, full=True) if seed % FULL_EVERY == 0 else None,
+        level=level,
+        stiff=feel(layout, stiffened(patient, TRUNK[level], 1.0, 1.0), seed + 2),
+        side=side,
+        one_sided=feel(
+            layout, stiffened(patient, TRUNK[level], float(side > 0), float(side < 0)), seed + 3
+        ),
+    )
+
+
+def stiffened(patient: Patient, level: str, left: float, right: float) -> Patient:
+    """The same person with a level stiffer by `STIFFER`, on the sides given by 1.0."""
+    i = LEVELS.index(level)
+    more = [1.0 + (STIFFER - 1.0) * much for much in (left, right)]
+    ours = patient.left[i] * more[0], patient.right[i] * more[1]
+    # a stiff level may need stiffer tissue before it than the region has
+    layer = patient.layer(level)
+    need = max(1.0, sum(ours) / (0.74 * 2.0 * layer.stiffness))
+    region = {"C": "neck", "T": "thoracic", "L": "lumbar"}[level[0]]
+    stiffer: dict[str, Layer] = {region: replace(layer, stiffness=need * layer.stiffness)}
+    return replace(
+        patient,
+        tissue=replace(patient.tissue, **stiffer),
+        left=(*patient.left[:i], ours[0], *patient.left[i + 1 :]),
+        right=(*patient.right[:i], ours[1], *patient.right[i + 1 :]),
+    )
+
+
+def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> Felt:
+    """Scan one person and compare."""
+    person = lie_down(patient)
+    plant = Plant(layout, person, plain_urdf(layout), seed)
+    loop = ClosedLoop(plant)
+    intake = check_intake(patient.sex, float(patient.age), patient.stature, patient.mass)
+    scan = SpineScan(layout, intake, full=full)
+    begin = loop.cycle
+    loop.peak[:] = 0.0
+    for step in scan.steps(0, True):
+        loop.samples.clear()
+        _, outcome = loop.press(step.goal)
+        scan.take(outcome, loop.samples)
+    seconds = (loop.cycle - begin) * layout.cycle
+    levels = {(e.level, e.side): e for e in scan.levels()}
+    pair = [levels[(v, "both")] for v in TRUNK]
+    values = {v: levels[(v, "both")].value for v in (*TRUNK, *NECK_REGIONS)}
+    trunk = [UP.index(v) for v in TRUNK]
+    lies, c = scan.map, scan.contour
+    score = over_trend(lies)[0][trunk] if lies is not None else np.full(len(TRUNK), np.nan)
+    skew = lies.skew[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
+    probe = np.array([PROBE_LIMIT[r] for r in layout.regions])
+    at = np.array([person.x_of(v) for v in PLACES])
+    place = np.array([scan.place.levels[v] for v in PLACES]) - at
+    spread = np.array([scan.place.errors[v] for v in PLACES])
+    neck = nothing = np.nan
+    contour, angles = nothing, np.full(2, np.nan)
+    if c is not None and c.x.size:
+        off = c.z - plant.trunk.skin_height(c.x)
+        upper = (c.x > person.x_of(NECK_BELOW)) & (c.x <= person.x_of("C1"))
+        contour = float(np.sqrt(np.mean(off[c.x <= person.x_of(NECK_BELOW)] ** 2)))
+        neck = float(np.sqrt(np.mean(off[upper] ** 2))) if upper.any() else nothing
+        angles = np.array([c.kyphosis - person.kyphosis, c.lordosis - person.lordosis])
+    return Felt(
+        value=np.array([e.value for e in pair]),
+        error=np.array([e.error for e in pair]),
+        regions=_regions(values),
+        score=np.where([e.valid for e in pair], score, np.nan),
+        skew=skew,
+        evenness=float(evenness(lies.value)) if lies is not None else nothing,
+        seconds=seconds,
+        contour=contour,
+        neck=neck,
+        angles=angles,
+        places=place,
+        deviation=place / spread,
+        over=float((loop.peak - probe).max()),
+        breath=scan.breath_rate - patient.breathing.rate,
+    )
+
+
+def _regions(values: dict[str, float]) -> Array:
+    """Mean stiffness of thorax, loins, lower and upper neck, shape (4,), N/m."""
+
+    def mean(names: Sequence[str]) -> float:
+        known = [values[v] for v in names if np.isfinite(values[v])]
+        return float(np.mean(known)) if known else np.nan
+
+    neck = [
+        values[name] if name in values else mean(levels) for name, levels in NECK_REGIONS.items()
+    ]
+    return np.array([mean(THORACIC), mean(LUMBAR), *neck])
+
+
+def intraclass(first: Array, again: Array) -> float:
+    """ICC(2,1): absolute agreement of two single measurements of the same people.
+
+    Two-way random effects (Shrout and Fleiss 1979).
+
+    Args:
+        first, again: one value per person, shape (p,); people with a NaN are left out.
+    """
+    both = np.stack([first, again], axis=1)
+    both = both[np.isfinite(both).all(axis=1)]
+    n, k = both.shape
+    if n < 3:
+        return float("nan")
+    mean = both.mean()
+    people = k * float(((both.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    times = n * float(((both.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    rest = float(((both - mean) ** 2).sum()) - people * (n - 1) - times * (k - 1)
+    rest /= (n - 1) * (k - 1)
+    return (people - rest) / (people + (k - 1) * rest + k * (times - rest) / n)
+
+
+def area_under_roc(positive: Array, negative: Array) -> float:
+    """Probability that a positive scores above a negative; ties count half."""
+    positive, negative = positive[np.isfinite(positive)], negative[np.isfinite(negative)]
+    if positive.size == 0 or negative.size == 0:
+        return float("nan")
+    above = positive[:, None] - negative[None, :]
+    return float(np.mean((above > 0.0) + 0.5 * (above == 0.0)))
+
+
+def summary(people: Sequence[Person]) -> dict[str, Any]:
+    """Make figures of all people; errors in percent, mm and degrees, as people read them."""
+    truth = np.array([p.truth for p in people])
+
+    def errors(found: Sequence[Felt], real: Array) -> Array:
+        values = np.array([f.value for f in found])
+        return np.where(np.isfinite(values), np.abs(values / real - 1.0), 1.0)
+
+    first = [p.first for p in people]
+    value, error = (np.array([getattr(f, name) for f in first]) for name in ("value", "error"))
+    inside = np.abs(value - truth) <= 1.96 * error
+    region = np.array([f.regions for f in first]) / np.array([p.regions for p in people]) - 1.0
+    full = [(p.full, p.truth) for p in people if p.full is not None]
+    again = np.array([p.again.value for p in people])
+    icc = np.array([intraclass(value[:, i], again[:, i]) for i in range(len(TRUNK))])
+    hit = np.array([p.stiff.score[p.level] for p in people])
+    miss = np.concatenate([np.delete(p.stiff.score, p.level) for p in people])
+    right = [np.sign(p.one_sided.skew[p.level]) == np.sign(p.side) for p in people]
+    places = np.abs([f.places for f in first])
+    angles = np.abs([f.angles for f in first])
+    return {
+        "people": len(people),
+        "valid_levels": float(np.median(np.isfinite(value).sum(axis=1))),
+        "half_width_pct": 100.0 * float(np.nanmedian(1.96 * error / value)),
+        "contour_mm": 1e3 * float(np.nanmedian([f.contour for f in first])),
+        "contour_neck_mm": 1e3 * float(np.nanmedian([f.neck for f in first])),
+        "kyphosis_deg": float(np.degrees(np.nanmedian(angles[:, 0]))),
+        "lordosis_deg": float(np.degrees(np.nanmedian(angles[:, 1]))),
+        "places_mm": 1e3 * float(np.median(places)),
+        "places_95_mm": 1e3 * float(np.percentile(places, 95.0)),
+        **{
+            f"{name}_pct": 100.0 * float(np.nanmedian(np.abs(region[:, i])))
+            for i, name in enumerate(REGIONS)
+        },
+        "thoracic_level_pct": 100.0 * float(np.median(errors(first, truth)[:, : len(THORACIC)])),
+        "lumbar_level_pct": 100.0 * float(np.median(errors(first, truth)[:, len(THORACIC) :])),
+        "full_level_pct": 100.0
+        * float(np.median(errors([f for f, _ in full], np.array([t for _, t in full]))))
+        if full
+        else float("nan"),
+        "inside_95_share": float(inside[np.isfinite(value)].mean()),
+        "icc_least": float(np.nanmin(icc)),
+        "icc_median": float(np.nanmedian(icc)),
+        "stiff_level_auc": area_under_roc(hit, miss),
+        "side_right_share": float(np.mean(right)),
+        "evenness_error": float(
+            np.nanmedian(np.abs([p.first.evenness - p.evenness for p in people]))
+        ),
+        "quick_scan_s": float(np.max([f.seconds for f in first])),
+        "full_scan_s": float(np.max([f.seconds for f, _ in full])) if full else float("nan"),
+        "over_probe_n": float(np.max([f.over for f in first])),
+        "scan_breath_per_min": 60.0 * float(np.nanmedian(np.abs([f.breath for f in first]))),
+    }

@@ -1,0 +1,287 @@
+"""What the fingers feel: contour, levels, stiffness, findings; made-up backs and the plant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mats import MAT
+from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions
+from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response
+from spinemat.breathing import BreathingEstimate
+from spinemat.contour import SpinePlace, expected_place, fit_contour
+from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
+from spinemat.findings import evenness, findings, over_trend
+from spinemat.layout import load_layout
+from spinemat.scan import ScanRefused, SpineScan
+from spinemat.stiffness import Segment, fit_segments
+from spinemat_sim.closed_loop import ClosedLoop
+from spinemat_sim.control_trials import scan as scan_plant
+from spinemat_sim.patient import Patient, presets
+from spinemat_sim.person import lie_down
+from spinemat_sim.plant import Plant
+from spinemat_sim.sensing_trials import area_under_roc, feel, intraclass
+from spinemat_sim.urdf import plain_urdf
+
+LAYOUT = load_layout(MAT)
+ROWS = LAYOUT.row_x
+INTAKE = check_intake("male", 40.0, 1.756, 82.0)
+RNG = np.random.default_rng(3)
+
+
+def place(s1: float = 0.01, back: float = 0.44, error: float = 0.003) -> SpinePlace:
+    return SpinePlace(s1, back, np.diag([error**2, error**2]))
+
+
+# --- contour and levels -------------------------------------------------------------------------
+
+
+def made_up_skin(s1: float, back: float, kyphosis: float, lordosis: float) -> np.ndarray:
+    """Heights over the rows of a back with parabolic curvature between its landmarks."""
+    level = level_positions(s1, back)
+    x = np.arange(-0.05, 0.65, 0.0005)
+    curvature = np.zeros_like(x)
+    for angle, low, high in (
+        (kyphosis, level["T12"], level["T1"]),
+        (-lordosis, s1, level["T12"]),
+        (-0.25, level["T1"], level["C1"]),
+    ):
+        t = (2.0 * x - low - high) / (high - low)
+        curvature += angle * np.where(np.abs(t) < 1.0, 1.5 / (high - low) * (1.0 - t * t), 0.0)
+    slope = np.cumsum(curvature) * 0.0005
+    z = np.cumsum(slope - slope[x.searchsorted(level["T6"])]) * 0.0005
+    return np.interp(ROWS, x, z - z.min())
+
+
+@pytest.mark.parametrize(("s1", "back"), [(0.004, 0.40), (0.012, 0.44), (0.016, 0.47)])
+def test_contour_tells_angles_and_where_the_levels_are(s1: float, back: float) -> None:
+    skin = made_up_skin(s1, back, 0.42, 0.25)
+    z = skin + RNG.normal(0.0, 3e-4, ROWS.size)
+    found = fit_contour(ROWS, z, z, np.full(ROWS.size, 3e-4), INTAKE)
+    assert found.kyphosis == pytest.approx(0.42, abs=np.radians(3.0))
+    assert found.lordosis == pytest.approx(0.25, abs=np.radians(3.0))
+    at = level_positions(s1, back)
+    for level, error in found.place.errors.items():
+        assert abs(found.place.levels[level] - at[level]) < max(3.0 * error, 0.004)
+    assert np.abs(np.interp(ROWS, found.x, found.z) - skin).max() < 1.5e-3
+    assert (found.z_std > 0.0).all() and found.valid.all()
+    before = expected_place(INTAKE)
+    assert found.place.errors["T1"] < 0.5 * before.errors["T1"]
+
+
+def test_rows_without_contact_are_left_out_and_few_rows_give_no_contour() -> None:
+    skin = made_up_skin(0.01, 0.44, 0.42, 0.25)
+    left = skin.copy()
+    left[[2, 7]] = np.nan
+    found = fit_contour(ROWS, left, skin, np.full(ROWS.size, 3e-4), INTAKE)
+    assert not found.valid[[2, 7]].any() and found.valid.sum() == ROWS.size - 2
+    assert np.abs(np.interp(ROWS, found.x, found.z) - skin).max() < 1.5e-3
+    left[3:] = np.nan
+    found = fit_contour(ROWS, left, skin, np.full(ROWS.size, 3e-4), INTAKE)
+    assert found.x.size == 0 and np.isnan(found.kyphosis)
+    assert found.place.back == expected_place(INTAKE).back
+
+
+@given(
+    st.lists(st.floats(-0.01, 0.08), min_size=13, max_size=13),
+    st.sampled_from(["male", "female"]),
+    st.floats(1.5, 1.98),
+)
+def test_any_heights_give_finite_answers(z: list[float], sex: str, stature: float) -> None:
+    intake = check_intake(sex, 40.0, stature, 70.0)
+    heights = np.array(z)
+    found = fit_contour(ROWS, heights, heights, np.full(ROWS.size, 4e-4), intake)
+    assert np.isfinite(found.z).all() and np.isfinite(found.z_std).all()
+    assert np.isfinite([found.kyphosis, found.lordosis]).all()
+    x = np.array([found.place.levels[v] for v in LEVELS])
+    assert (np.diff(x) < 0.0).all(), "C1 is the highest"
+
+
+# --- the back as springs, and back again --------------------------------------------------------
+
+
+def test_a_mean_back_has_the_published_means_and_answers_like_springs() -> None:
+    back = mean_back(0.01, 0.43)
+    assert pair_stiffness(back) == pytest.approx(means(), rel=0.01)
+    body, tissue = response(back, ROWS)
+    assert body == pytest.approx(body.T)
+    assert (np.linalg.eigvalsh(body) > 0.0).all() and (tissue > 0.0).all()
+    assert (np.diag(body) >= body.max(axis=0) - 1e-12).all(), "nobody moves more than who presses"
+
+
+def probes_of(back: Back, noise: float, held: bool = True) -> list[Probe]:
+    """Probes of five groups of rows, as a scan presses them."""
+    body, tissue = response(back, ROWS)
+    probes = []
+    for first in range(5):
+        force = np.zeros(ROWS.size)
+        force[first::5] = np.where(ROWS[first::5] > 0.5, 13.4, 33.4)
+        travel = force @ body + force * tissue + RNG.normal(0.0, noise, ROWS.size)
+        if not held:
+            travel[force == 0.0] = np.nan
+        error = np.full(ROWS.size, max(noise, 2e-5))
+        probes.append(Probe(force, travel, error, np.zeros(ROWS.size, dtype=bool)))
+    return probes
+
+
+def drawn_back() -> Back:
+    common = RNG.normal(0.0, 0.2)
+    return Back(
+        0.01,
+        0.44,
+        np.exp(common + RNG.normal(0.0, 0.12, len(UP))),
+        np.exp(common + RNG.normal(0.0, 0.08, 4)),
+        1.0,
+    )
+
+
+def test_levels_come_back_out_of_probes_and_neighbours_help() -> None:
+    trunk = [UP.index(v) for v in TRUNK]
+    whole, alone, inside = [], [], []
+    for _ in range(12):
+        back = drawn_back()
+        truth = pair_stiffness(back)
+        found = deconvolve(ROWS, probes_of(back, 5e-5), place())
+        error = np.log(found.value / truth)
+        whole.append(np.abs(error[trunk]))
+        inside.append(np.abs(error[trunk]) < 1.96 * np.sqrt(np.diag(found.covariance))[trunk])
+        found = deconvolve(ROWS, probes_of(back, 5e-5, held=False), place())
+        alone.append(np.abs(np.log(found.value / truth))[trunk])
+    assert np.median(whole) < 0.05
+    assert np.median(whole) < np.median(alone)
+    assert np.mean(inside) > 0.85
+
+
+def test_sides_and_an_oblique_person_are_told_apart() -> None:
+    found = deconvolve(ROWS, probes_of(mean_back(0.01, 0.44), 0.0), place())
+    offset = np.array([row.offset for row in LAYOUT.rows])
+    near = int(np.argmin(np.abs(found.x - ROWS[6])))
+    difference = np.zeros(ROWS.size)
+    difference[6] = 0.12
+    sides = side_differences(ROWS, offset, difference, np.full(ROWS.size, 0.01), found)
+    assert np.argmax(sides.skew) == near and sides.skew[near] > 0.08
+    assert abs(sides.across[0]) < 0.002
+    # lying 4 mm to the left: the right fingers have the longer lever all along the back
+    difference = 0.004 * offset * 0.6 / (2.0 * 0.026**2)
+    sides = side_differences(ROWS, offset, difference, np.full(ROWS.size, 0.01), found)
+    assert sides.across[0] == pytest.approx(-0.004, abs=0.002)
+
+
+def test_segments_are_fitted_together_with_the_breath() -> None:
+    breath = BreathingEstimate(0.23, 1.0, 0.0, 4e-4, 0.9)
+    phase = lambda t: 1.0 + 2.0 * np.pi * 0.23 * t  # noqa: E731
+    segments, n = [], 4
+    for k in range(4):
+        t = 10.0 * k + np.arange(0.0, 4.2, 0.02)
+        u = np.linspace(0.0, 1.0, t.size)
+        rise = np.where(np.arange(n) == k, 16.0, 0.0)
+        push = np.repeat(u[:, None], n, axis=1)
+        corner = np.where(rise > 0.0, 0.45, 0.5)
+        z = 0.02 + 1e-3 * np.cos(phase(t))[:, None] * (1.0 + 0.1 * np.arange(n))
+        z = z + np.where(
+            rise > 0.0,
+            6e-3 * np.minimum(u, 0.45)[:, None] + 3e-3 * np.maximum(u - 0.45, 0.0)[:, None],
+            5e-4 * u[:, None],
+        )
+        z += RNG.normal(0.0, 2e-5, z.shape)
+        segments.append(Segment(t, z, push, corner, rise))
+    for k, fit in enumerate(fit_segments(segments, breath)):
+        assert fit.above[k] == pytest.approx(3e-3, rel=0.02)
+        assert fit.below[k] == pytest.approx(6e-3, rel=0.02)
+        others = np.arange(n) != k
+        assert fit.above[others] == pytest.approx(5e-4, abs=5e-5)
+        assert fit.height == pytest.approx(0.02 + 1e-3 * (1.0 + 0.1 * np.arange(n)), abs=5e-5)
+        assert (fit.residual < 1e-4).all()
+
+
+# --- findings -----------------------------------------------------------------------------------
+
+
+def a_map(value: np.ndarray, spread: float = 0.05) -> LevelMap:
+    x = mean_back(0.01, 0.44).x
+    return LevelMap(x, value, spread**2 * np.eye(len(UP)), 1.0)
+
+
+def test_evenness_is_one_for_the_published_profile_at_any_stiffness() -> None:
+    assert evenness(means()) == pytest.approx(1.0)
+    assert evenness(1.7 * means()) == pytest.approx(1.0)
+    stiff = means()
+    stiff[UP.index("T6")] *= 3.0
+    assert 0.9 < evenness(stiff) < 0.99
+    stiff[:12] *= 3.0
+    assert evenness(stiff) < 0.85
+
+
+def test_a_stiff_level_is_a_tension_point_and_only_when_it_is_sure() -> None:
+    value = 1.3 * means()
+    value[UP.index("T8")] *= 1.5
+    valid = np.ones(len(UP), dtype=bool)
+    found = findings(a_map(value), valid)
+    assert [point.level for point in found.tension] == ["T8"]
+    assert found.tension[0].ratio == pytest.approx(1.5, rel=0.05)
+    assert not findings(a_map(value, 0.4), valid).tension
+    valid[UP.index("T8")] = False
+    assert not findings(a_map(value), valid).tension
+    above, _ = over_trend(a_map(value))
+    assert np.argmax(above) == UP.index("T8")
+
+
+def test_figures_of_agreement() -> None:
+    a = RNG.normal(size=200)
+    assert intraclass(a, a) == pytest.approx(1.0)
+    assert intraclass(a, a + RNG.normal(scale=1.0, size=200)) == pytest.approx(0.667, abs=0.1)
+    assert intraclass(a, a + 2.0) < 0.4
+    assert area_under_roc(np.array([2.0, 3.0]), np.array([1.0, 0.0])) == 1.0
+    assert area_under_roc(np.array([1.0]), np.array([1.0])) == 0.5
+
+
+# --- on the plant -------------------------------------------------------------------------------
+
+
+def test_a_quick_scan_feels_a_person() -> None:
+    patient = presets()["average_adult"]
+    felt = feel(LAYOUT, patient, 7)
+    truth = np.array([patient.stiffness_of(v) for v in TRUNK])
+    assert np.isfinite(felt.value).sum() >= 15
+    assert np.nanmedian(np.abs(felt.value / truth - 1.0)) < 0.13
+    assert felt.seconds <= 60.0
+    assert felt.contour < 1.5e-3 and np.abs(felt.angles).max() < np.radians(3.0)
+    assert np.abs(felt.places).max() < 0.020
+    assert felt.over <= 0.0
+    assert abs(felt.breath) < 0.5 / 60.0
+
+
+def loop_of(patient: Patient, seed: int = 5) -> ClosedLoop:
+    return ClosedLoop(Plant(LAYOUT, lie_down(patient), plain_urdf(LAYOUT), seed))
+
+
+def test_held_breath_is_no_breath_and_no_harm() -> None:
+    patient = presets()["average_adult"]
+    still = replace(patient, breathing=replace(patient.breathing, depth=0.0))
+    found = scan_plant(loop_of(still))
+    assert found.breath is None
+    values = {e.level: e.value for e in found.levels() if e.side == "both"}
+    errors = [abs(values[v] / patient.stiffness_of(v) - 1.0) for v in TRUNK]
+    assert np.median(errors) < 0.13
+
+
+def test_excluded_fingers_leave_their_levels_out_or_less_certain() -> None:
+    loop = loop_of(presets()["average_adult"])
+    loop.control.exclude(np.isin(np.arange(LAYOUT.n), [6, 7, 12]))
+    found = scan_plant(loop)
+    levels = {(e.level, e.side): e for e in found.levels()}
+    gap = [e for e in levels.values() if e.side == "both" and abs(e.x - ROWS[3]) < 0.015]
+    assert gap and all(not e.valid and e.reason == "no contact" for e in gap)
+    assert sum(e.valid for (v, side), e in levels.items() if side == "both" and v in TRUNK) >= 12
+
+
+def test_nobody_on_the_mat_is_said() -> None:
+    scan = SpineScan(LAYOUT, INTAKE)
+    steps = scan.steps(0, True)
+    next(steps)
+    with pytest.raises(ScanRefused, match="is anybody on the mat"):
+        next(steps)
