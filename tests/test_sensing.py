@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mats import MAT
 from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions
 from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response
-from spinemat.breathing import BreathingEstimate
+from spinemat.breathing import BreathingEstimate, BreathWatch
 from spinemat.contour import SpinePlace, expected_place, fit_contour
 from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
 from spinemat.findings import evenness, findings, over_trend
 from spinemat.layout import load_layout
-from spinemat.scan import ScanRefused, SpineScan
+from spinemat.scan import PersonMoved, ScanRefused, SpineScan
 from spinemat.stiffness import Segment, fit_segments
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
@@ -209,7 +209,7 @@ def a_map(value: np.ndarray, spread: float = 0.05) -> LevelMap:
 def test_evenness_is_one_for_the_published_profile_at_any_stiffness() -> None:
     assert evenness(means()) == pytest.approx(1.0)
     assert evenness(1.7 * means()) == pytest.approx(1.0)
-    stiff = means()
+    stiff = means().copy()
     stiff[UP.index("T6")] *= 3.0
     assert 0.9 < evenness(stiff) < 0.99
     stiff[:12] *= 3.0
@@ -285,3 +285,55 @@ def test_nobody_on_the_mat_is_said() -> None:
     next(steps)
     with pytest.raises(ScanRefused, match="is anybody on the mat"):
         next(steps)
+
+
+# --- breathing in real time ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pressing", [False, True])
+def test_breathing_is_felt_at_rest_and_under_a_rhythm(pressing: bool) -> None:
+    rate, n = 0.225, LAYOUT.n
+    watch = BreathWatch(n)
+    contact = np.ones(n, dtype=bool)
+    rng = np.random.default_rng(5)
+    turns = np.repeat(np.arange(n // 2) / 13.0, 2)
+    for k in range(round(30.0 / 0.02)):
+        t = 0.02 * k
+        wave = 0.5 - 0.5 * np.cos(2.0 * np.pi * (0.5 * t - turns))
+        force = 2.5 + (12.0 * wave if pressing else 0.0) + rng.normal(0.0, 0.1, n)
+        beside = np.convolve(force[::2], [1.0, 0.0, 1.0], "same").repeat(2)
+        z = 0.02 + np.minimum(force, 10.0) / 2500.0 + np.maximum(force - 10.0, 0.0) / 6000.0
+        z = z + beside / 25000.0 + 4e-4 * np.cos(2.0 * np.pi * rate * t + 0.7)
+        watch.add(t, z + rng.normal(0.0, 2e-5, n), force, contact)
+    found = watch.at(t)
+    assert found is not None and found.valid
+    assert 60.0 * abs(found.rate - rate) < 0.5
+    off = (found.phase - 2.0 * np.pi * rate * t - 0.7 + np.pi) % (2.0 * np.pi) - np.pi
+    assert abs(np.degrees(off)) < 30.0
+
+
+def test_breathing_is_not_made_up_where_there_is_none() -> None:
+    watch = BreathWatch(LAYOUT.n)
+    rng = np.random.default_rng(6)
+    for k in range(round(30.0 / 0.02)):
+        force = 2.5 + rng.normal(0.0, 0.1, LAYOUT.n)
+        z = 0.02 + rng.normal(0.0, 2e-5, LAYOUT.n)
+        watch.add(0.02 * k, z, force, np.ones(LAYOUT.n, dtype=bool))
+    found = watch.at(30.0)
+    assert found is None or not found.valid
+    watch = BreathWatch(LAYOUT.n)
+    watch.add(0.0, z, force, np.zeros(LAYOUT.n, dtype=bool))
+    assert watch.at(0.0) is None, "nobody touches"
+
+
+@pytest.mark.parametrize("movement", ["rolls", "leaves"])
+def test_a_scan_notices_that_the_person_moved(movement: str) -> None:
+    loop = loop_of(presets()["average_adult"])
+    scan = SpineScan(LAYOUT, INTAKE)
+    with pytest.raises(PersonMoved, match="the person moved"):
+        for step in scan.steps(0, True):
+            loop.samples.clear()
+            _, outcome = loop.press(step.goal)
+            scan.take(outcome, loop.samples)
+            if step.phase == "stiffness":
+                loop.plant.move_person(movement)

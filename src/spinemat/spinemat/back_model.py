@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.anatomy import LEVELS, LUMBAR, NECK, level_positions
+from spinemat.anatomy import ABOVE_SACRUM, LEVELS, LUMBAR, NECK
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ SPREAD = 0.5  # of the levels' spacing: over how much a tip's force spreads
 SACRAL = 0.025 * np.arange(-3, 1)  # m, places of the sacrum under S1's edge
 OCCIPITAL = 0.025 * np.arange(1, 4)  # m, places of the head over C1
 _REGION = np.array([1 if v in LUMBAR else 3 if v in NECK else 2 for v in UP])
+_BELOW = np.concatenate([[0], _REGION[:-1]])  # region of what lies below each level
+_LINKS = np.flatnonzero(_REGION != _BELOW)  # levels under which one region ends
 _DOF = 8 + len(UP)  # z and pitch of pelvis, loins, thorax, head; z of the vertebrae
 
 
@@ -62,8 +64,7 @@ class Back:
     @property
     def x(self) -> Array:
         """Middle of each level, L5 first, shape (24,), m."""
-        levels = level_positions(self.s1, self.back)
-        return np.array([levels[v] for v in UP])
+        return np.asarray(self.s1 + self.back * ABOVE_SACRUM[::-1])
 
 
 def response(back: Back, at: Array) -> tuple[Array, Array]:
@@ -96,11 +97,14 @@ def mean_back(s1: float, back: float) -> Back:
     return Back(s1, back, np.ones(len(UP)), np.ones(4), 1.0)
 
 
+@lru_cache(maxsize=1)
 def means() -> Array:
     """Published mean PA stiffness of a pair, linear between the anchors, shape (24,), N/m."""
     x = Back(0.0, 0.43, np.ones(24), np.ones(4), 1.0).x
     anchors = [UP.index(v) for v in MEANS]
-    return np.asarray(np.interp(x, x[anchors], list(MEANS.values())))
+    values = np.interp(x, x[anchors], list(MEANS.values()))
+    values.setflags(write=False)  # it is kept
+    return values
 
 
 @lru_cache(maxsize=1)
@@ -131,47 +135,47 @@ def _centres(x: Array, s1: float) -> Array:
     return np.array([s1 - 0.08, x[:5].mean(), x[5:17].mean(), x[-1] + 0.06])
 
 
-def _point(region: int, x: float, centre: Array) -> Array:
-    row = np.zeros(_DOF)
-    row[2 * region], row[2 * region + 1] = 1.0, -(x - centre[region])
-    return row
+def _points(region: NDArray[np.int64], x: Array, centre: Array) -> Array:
+    """Height of points fixed to regions as rows over the coordinates, shape (k, dof)."""
+    rows = np.zeros((x.size, _DOF))
+    at = np.arange(x.size)
+    rows[at, 2 * region], rows[at, 2 * region + 1] = 1.0, -(x - centre[region])
+    return rows
 
 
 def _matrix(back: Back, x: Array) -> Array:
     centre = _centres(x, back.s1)
-    k = np.zeros((_DOF, _DOF))
-    for r, length in enumerate(LENGTH.values()):
-        k[2 * r, 2 * r] = back.padding * PADDING
-        k[2 * r + 1, 2 * r + 1] = back.padding * PADDING * length**2
-    own = np.arange(8, _DOF)
-    k[own, own] = back.level * _springs(back)
-    felt = means() * back.level
+    length = np.array(list(LENGTH.values()))
+    diagonal = np.empty(_DOF)
+    diagonal[0:8:2] = back.padding * PADDING
+    diagonal[1:8:2] = back.padding * PADDING * length**2
+    diagonal[8:] = back.level * _springs(back)
     below = np.concatenate([[back.s1], x[:-1]])
-    region_below = np.concatenate([[0], _REGION[:-1]])
-    for i in range(len(UP)):
-        between = 0.5 * (below[i] + x[i])
-        row = _point(_REGION[i], between, centre) - _point(region_below[i], between, centre)
-        if _REGION[i] != region_below[i]:
-            k += LINK_SHEAR * np.outer(row, row)
-            bend = np.zeros(_DOF)
-            bend[2 * _REGION[i] + 1], bend[2 * region_below[i] + 1] = 1.0, -1.0
-            k += LINK_BEND * np.outer(bend, bend)
-        row[8 + i] += 1.0
-        if i > 0:
-            row[7 + i] -= 1.0
-        k += SHEAR * 0.5 * (felt[i] + felt[max(i - 1, 0)]) * np.outer(row, row)
-    return k
+    between = 0.5 * (below + x)
+    rows = _points(_REGION, between, centre) - _points(_BELOW, between, centre)
+    links = rows[_LINKS].copy()
+    bends = np.zeros_like(links)
+    at = np.arange(_LINKS.size)
+    bends[at, 2 * _REGION[_LINKS] + 1], bends[at, 2 * _BELOW[_LINKS] + 1] = 1.0, -1.0
+    own = np.arange(len(UP))
+    rows[own, 8 + own] += 1.0
+    rows[own[1:], 7 + own[1:]] -= 1.0
+    felt = means() * back.level
+    shear = SHEAR * 0.5 * (felt + np.concatenate([felt[:1], felt[:-1]]))
+    k = (rows.T * shear) @ rows + LINK_SHEAR * links.T @ links + LINK_BEND * bends.T @ bends
+    k[np.arange(_DOF), np.arange(_DOF)] += diagonal
+    return np.asarray(k)
 
 
 def _tips(back: Back, x: Array, at: Array) -> Array:
     """Movement of the skin over each place as rows over the coordinates, shape (k, dof)."""
     nodes = np.concatenate([back.s1 + SACRAL, x, x[-1] + OCCIPITAL])
-    region = np.concatenate([np.zeros(4, int), _REGION, np.full(3, 3)])
+    region = np.concatenate([np.zeros(4, dtype=np.int64), _REGION, np.full(3, 3)])
     spacing = np.interp(at, nodes, np.gradient(nodes))
     weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
     weight /= weight.sum(axis=1, keepdims=True)
     centre = _centres(x, back.s1)
-    points = np.array([_point(r, n, centre) for r, n in zip(region, nodes, strict=True)])
+    points = _points(region, nodes, centre)
     points[np.arange(4, 28), np.arange(8, _DOF)] += 1.0
     return np.asarray(weight @ points)
 

@@ -38,7 +38,7 @@ CERVICAL = (17.4, 6.9)
 ROUGH, REACH = 0.0008, 0.06  # m, of what no back of this shape explains (engineering choice)
 ROUGH_HEAD = 0.02  # m, above C1, where the head comes down to the mat (engineering choice)
 TILT, LEVEL = 0.3, 0.05  # rad, m: standard deviations of slope and height at S1 (choice)
-STEPS = 12  # of Gauss and Newton
+STEPS, SETTLED = 12, 0.01  # of Gauss and Newton; smallest step over the prior error
 METHOD = (
     "two light forces per finger (1.5 and 3.5 N) extrapolated to zero force, breathing removed"
     " (end-expiration), mean of left and right; curve with one bump of curvature per zone and a"
@@ -182,6 +182,8 @@ class _Fit:
             while cost(self.p + scale * step) > here and scale > 1e-3:
                 scale *= 0.5
             self.p = self.p + scale * step
+            if (np.abs(scale * step) < SETTLED * spread).all():
+                break
         self.covariance = np.linalg.inv(normal)
         self._slope, self._rest = slope, z - self._curve(x)
 

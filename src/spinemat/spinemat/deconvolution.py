@@ -9,7 +9,7 @@ covariance from which standard errors follow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -142,16 +142,15 @@ def _back(p: Array) -> Back:
     )
 
 
-def _jacobian(function, p: Array) -> Array:  # type: ignore[no-untyped-def]
+def _jacobian(function: Callable[[Array], Array], p: Array) -> Array:
     step = np.full(p.size, 1e-3)
     step[:2] = 1e-4
+    here = function(p)
     columns = []
     for i in range(p.size):
-        up = p.copy()
-        up[i] += step[i]
-        down = p.copy()
-        down[i] -= step[i]
-        columns.append((function(up) - function(down)) / (2.0 * step[i]))
+        there = p.copy()
+        there[i] += step[i]
+        columns.append((function(there) - here) / step[i])
     return np.stack(columns, axis=1)
 
 

@@ -48,6 +48,8 @@ MARGIN = 0.4  # N per pair beyond the interval, so that its end is reached
 QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row alone
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
+MOVED = 0.004  # m by which half of the resting fingers stand elsewhere (engineering choice)
+LOST = 0.34  # of the fingers that lose contact at once: nobody lies there (engineering choice)
 HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
 RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
 BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineering choice)
@@ -55,6 +57,10 @@ BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineer
 
 class ScanRefused(RuntimeError):
     """The scan cannot go on; the message says why, for people."""
+
+
+class PersonMoved(ScanRefused):
+    """The person moved: what was felt so far no longer holds."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +258,18 @@ class SpineScan:
         )
 
     def take(self, outcome: Outcome, samples: Samples) -> None:
-        """Evaluate the press of the latest step."""
+        """Evaluate the press of the latest step.
+
+        Raises:
+            PersonMoved: fingers no longer rest where they did.
+            ScanRefused: the press left no samples.
+        """
         assert self._step is not None
         goal = self._step.goal
         self._next = outcome.end_cycle + round(GAP / self._layout.cycle)
+        lost = int((~outcome.contact).sum())
+        if self._segments and lost > LOST * goal.fingers.size:
+            raise PersonMoved(f"the person moved: {lost} fingers lost the back")
         if goal.waveform is Waveform.CONTACT:
             self._take_rest(goal, outcome, samples)
         elif goal.waveform is Waveform.RAMP:
@@ -267,7 +281,7 @@ class SpineScan:
         segment, force = self._segment(goal, outcome, samples.window(first, last))
         self._segments.append(segment)
         self._felt.append(np.where(np.isfinite(segment.height[0]), force.mean(axis=0), np.nan))
-        self.height = segment.height.mean(axis=0)
+        self.height = self._resting = segment.height.mean(axis=0)
         if len(self._felt) == 2:
             self._find_contour()
 
@@ -318,8 +332,18 @@ class SpineScan:
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
         window = samples.window(outcome.loaded_cycle, outcome.loaded_cycle + up)
-        self._segments.append(self._segment(goal, outcome, window)[0])
+        segment = self._segment(goal, outcome, window)[0]
+        self._look_for_movement(segment)
+        self._segments.append(segment)
         self._probes = self._map = None
+
+    def _look_for_movement(self, segment: Segment) -> None:
+        """Compare the fingers at rest with where they rested before."""
+        still = (segment.rise == 0.0) & np.isfinite(segment.height[0])
+        first = max(1, round(SETTLE_TIME / (segment.t[1] - segment.t[0])))
+        way = segment.height[:first, still].mean(axis=0) - self._resting[still]
+        if np.median(np.abs(way)) > MOVED:
+            raise PersonMoved(f"the person moved by {1e3 * np.median(np.abs(way)):.0f} mm")
 
     @property
     def probes(self) -> RowProbes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from spinemat.anatomy import LEVELS
 from spinemat.contour import ContourEstimate
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings
+from spinemat.scan import SpineScan
 from spinemat.stiffness import METHOD, LevelEstimate
 from spinemat_interfaces.msg import Contour, LevelStiffness, StiffnessMap
 from spinemat_ros.codec import bools, doubles
@@ -41,6 +43,21 @@ def contour_message(head: Header, c: ContourEstimate) -> Contour:
     )
 
 
+class Evaluation(NamedTuple):
+    """All that a scan says of stiffness; see `SpineScan`."""
+
+    levels: Sequence[LevelEstimate]
+    linear: NDArray[np.float64]
+    toe: NDArray[np.float64]
+    found: Findings | None
+    lies: LevelMap | None
+
+
+def evaluate(scan: SpineScan) -> Evaluation:
+    """Work out a scan; takes some tenths of a second."""
+    return Evaluation(scan.levels(), *scan.finger_stiffness(), scan.findings(), scan.map)
+
+
 def stiffness_message(
     head: Header,
     levels: Sequence[LevelEstimate],
@@ -49,7 +66,7 @@ def stiffness_message(
     found: Findings | None,
     lies: LevelMap | None,
 ) -> StiffnessMap:
-    """Return a stiffness map as its message."""
+    """Return the parts of an `Evaluation` as a message."""
     result = StiffnessMap(
         header=head,
         levels=[

@@ -7,6 +7,7 @@ It moves nothing by itself: a scan asks finger_actuation to press lightly, liste
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from rclpy.action.server import ServerGoalHandle
@@ -16,16 +17,17 @@ from spinemat.anatomy import check_intake
 from spinemat.breathing import BreathWatch
 from spinemat.control import Mode
 from spinemat.errors import InvalidInput
-from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
+from spinemat.scan import Outcome, PersonMoved, Samples, ScanRefused, SpineScan
 from spinemat_interfaces.action import Press, ScanSpine
-from spinemat_interfaces.msg import Breathing, FingerState, Pressure
+from spinemat_interfaces.msg import Breathing, Event, FingerState, Pressure
 from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
 from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
-from spinemat_sensing.messages import contour_message, stiffness_message
+from spinemat_sensing.messages import contour_message, evaluate, stiffness_message
 
+THINKING = 1.0  # s of drive time in which a map is made from what was felt
 SLOW_CYCLES = 25  # breathing and pressure at 10 Hz
 
 
@@ -48,6 +50,7 @@ class SpineContour(LifecycleNode):
         self._maps = publisher(self, "stiffness")
         self._breaths = publisher(self, "breathing")
         self._loads = publisher(self, "pressure")
+        self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self._voice = Voice(self, self._layout)
         self._press = ActionCall(self, Press, "fingers/press")
         subscription(self, "fingers/state", self._on_fingers)
@@ -130,13 +133,24 @@ class SpineContour(LifecycleNode):
         self._busy = True
         try:
             known = self._height if r.same_person else None
-            return await self._run_scan(handle, SpineScan(self._layout, intake, known, r.full))
+            for tries in (1, 2):
+                scan = SpineScan(self._layout, intake, known, r.full)
+                start = r.start_cycle if tries == 1 else 0
+                try:
+                    return await self._run_scan(handle, scan, start)
+                except PersonMoved as error:
+                    self._voice.say("moved", f"scan: {error}", severity=Event.WARNING)
+                    moved = error
+                known = None
+            message = f"{moved}, twice; lie still and scan again"
+            result = ScanSpine.Result(message=message, end_cycle=self._voice.cycle)
+            return Ending.ABORTED, result
         finally:
             self._busy = False
             self._samples.clear()
 
     async def _run_scan(
-        self, handle: ServerGoalHandle, scan: SpineScan
+        self, handle: ServerGoalHandle, scan: SpineScan, start_cycle: int
     ) -> tuple[Ending, ScanSpine.Result]:
         result = ScanSpine.Result()
 
@@ -144,7 +158,7 @@ class SpineContour(LifecycleNode):
             return bool(handle.is_cancel_requested) or not self._active
 
         try:
-            for step in scan.steps(handle.request.start_cycle, handle.request.stiffness):
+            for step in scan.steps(start_cycle, handle.request.stiffness):
                 handle.publish_feedback(
                     ScanSpine.Feedback(phase=step.phase, percent=step.percent, row=step.row)
                 )
@@ -160,6 +174,8 @@ class SpineContour(LifecycleNode):
                     self._height = scan.height
                     result.contour = contour_message(header(self, self._voice.now), scan.contour)
                     self._contours.publish(result.contour)
+        except PersonMoved:
+            raise
         except (ScanRefused, ServerLost) as error:
             result.message = str(error)
             self._voice.say("scan", f"scan ended early: {error}")
@@ -167,13 +183,13 @@ class SpineContour(LifecycleNode):
             cancelled = bool(handle.is_cancel_requested)
             return Ending.CANCELED if cancelled else Ending.ABORTED, result
         if handle.request.stiffness:
-            result.stiffness = stiffness_message(
-                header(self, self._voice.now),
-                scan.levels(),
-                *scan.finger_stiffness(),
-                scan.findings(),
-                scan.map,
-            )
+            thought = self._thinker.submit(evaluate, scan)
+            result.end_cycle += round(THINKING / self._layout.cycle)
+            await self._cycles.until(result.end_cycle)
+            while not thought.done():  # a slow machine
+                await self._cycles.until(self._voice.cycle + 1)
+                result.end_cycle = self._voice.cycle
+            result.stiffness = stiffness_message(header(self, self._voice.now), *thought.result())
             self._maps.publish(result.stiffness)
         result.success = True
         return Ending.SUCCEEDED, result
