@@ -203,7 +203,8 @@ def test_segments_are_fitted_together_with_the_breath() -> None:
 
 def a_map(value: np.ndarray, spread: float = 0.05) -> LevelMap:
     x = mean_back(0.01, 0.44).x
-    return LevelMap(x, value, spread**2 * np.eye(len(UP)), 1.0)
+    unit = np.eye(len(UP))
+    return LevelMap(x, value, spread**2 * unit, 0.5**2 * unit, 1.0)
 
 
 def test_evenness_is_one_for_the_published_profile_at_any_stiffness() -> None:
@@ -226,7 +227,8 @@ def test_a_stiff_level_is_a_tension_point_and_only_when_it_is_sure() -> None:
     assert not findings(a_map(value, 0.4), valid).tension
     valid[UP.index("T8")] = False
     assert not findings(a_map(value), valid).tension
-    above, _ = over_trend(a_map(value))
+    above, _, score = over_trend(a_map(value))
+    assert np.argmax(score) == UP.index("T8")
     assert np.argmax(above) == UP.index("T8")
 
 

@@ -60,6 +60,7 @@ class LevelMap:
         x: of the levels, shape (24,), m.
         value: shape (24,), N/m.
         covariance: of the logarithms of `value`, shape (24, 24).
+        before: the same before anything was felt.
         misfit: root mean square of what is left of the movements over their errors.
         skew, skew_error: (left - right) / (left + right) of stiffness, and its standard error,
             shape (24,).
@@ -71,6 +72,7 @@ class LevelMap:
     x: Array
     value: Array
     covariance: Array
+    before: Array
     misfit: float
     skew: Array = field(default_factory=lambda: np.zeros(len(UP)))
     skew_error: Array = field(default_factory=lambda: np.full(len(UP), SIDE))
@@ -128,6 +130,7 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
         x=_back(p).x,
         value=pair_stiffness(_back(p)),
         covariance=slope @ covariance @ slope.T,
+        before=slope @ np.linalg.inv(prior) @ slope.T,
         misfit=float(np.sqrt(np.mean(rest**2))),
     )
 

@@ -78,19 +78,27 @@ class Findings:
     method: str = METHOD
 
 
-def over_trend(found: LevelMap) -> tuple[Array, Array]:
+def over_trend(found: LevelMap) -> tuple[Array, Array, Array]:
     """Logarithm of each level's stiffness over the person's own trend, and its standard error.
 
-    The trend is the published profile times the median of the trunk's ratios to it. Shape (24,)
-    each, L5 first.
+    The trend is the published profile times the median of the trunk's ratios to it.
+
+    Returns:
+        Logarithm, its standard error, and the logarithm over what it varies by among people who
+        are like all others (levels that rows see badly vary less): a score that ranks all levels
+        alike. Shape (24,) each, L5 first.
     """
     ratio = np.log(found.value / means())
     trunk = [UP.index(v) for v in TRUNK]
     inside = np.zeros(len(UP))
     inside[trunk] = 1.0 / len(trunk)
     apart = np.eye(len(UP)) - inside  # the median is about as certain as the mean
-    spread = np.sqrt(np.einsum("ij,jk,ik->i", apart, found.covariance, apart))
-    return ratio - np.median(ratio[trunk]), spread
+    after, before = (
+        np.einsum("ij,jk,ik->i", apart, matrix, apart)
+        for matrix in (found.covariance, found.before)
+    )
+    above = ratio - np.median(ratio[trunk])
+    return above, np.sqrt(after), above / np.sqrt(np.maximum(before - after, 0.05 * before))
 
 
 def evenness(value: Array) -> Array:
@@ -120,7 +128,7 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
         found: the map.
         valid: levels whose value may be used, L5 first, shape (24,).
     """
-    above, spread = over_trend(found)
+    above, spread, _ = over_trend(found)
     sure = 1.0 - norm.cdf((np.log(STIFFER) - above) / spread)
     tension = [
         TensionPoint(UP[i], float(np.exp(above[i])), float(sure[i]))

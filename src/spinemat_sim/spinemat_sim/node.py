@@ -2,11 +2,11 @@
 
 In lock-step it publishes a drive state, moves the physics on with the orders it already has (one
 cycle of latency, as real drives have), and waits for the answers to that state, so that the whole
-graph runs as fast as it can and every run with the same seed is the same. When an answer fails to
-come within `answer_wait` (200 ms) it goes on at real-time pace, so that a dead node can be
-observed. Nodes outside this loop are waited for as well when their heartbeats fall behind, so that
-simulated time does not outrun them on a busy machine; one that is silent for `answer_wait` is not
-waited for until it keeps up again. In real-time mode it paces itself and counts late answers.
+graph runs as fast as it can and every run with the same seed is the same. Nodes outside this loop
+are waited for as well when their heartbeats fall behind, so that simulated time does not outrun
+them on a busy machine. Whoever is silent for `answer_wait` (200 ms) is not waited for until it
+keeps up again; while that is the controller or the supervisor, the rest goes on at real-time pace,
+so that a dead node can be observed. In real-time mode it paces itself and counts late answers.
 
 Services provoke faults: `~/hold_hand_control` (false: the virtual person lets go) and
 `~/lose_drive_state` (true: the stage steps on, but its states reach nobody).
@@ -147,6 +147,7 @@ class MatSimulator(Node):
         self._hand_sequence = 0
         self._state_lost = False
         self._beats: dict[str, int] = {}  # the latest cycle that each node which keeps up has told
+        self._silent: set[str] = set()  # "drive/command", "drive/permit": not waited for now
         self._refused = ""
         self._states = publisher(self, "drive/state")
         self._truths = publisher(self, "truth/state")
@@ -233,8 +234,7 @@ class MatSimulator(Node):
 
     def turn(self, executor: EventsExecutor, stopper: Stopper) -> None:
         """Run cycles until the stopper is true."""
-        lock = not self.real_time
-        if lock:
+        if not self.real_time:
             self._wait_for_start(executor, stopper)
         deadline = time.monotonic()
         while not stopper:
@@ -243,16 +243,14 @@ class MatSimulator(Node):
             if self._virtual_hand:
                 self._stage.hand(self._hand_held)
             self._advance(self._stage.step(self._cycle, self._measured))
-            if lock:
-                lock = self._wait_for_answers(executor, time.monotonic() + self._answer_wait)
-                lock = lock and not self.real_time
-                deadline = time.monotonic()
-            else:
+            if self._silent or self.real_time:
                 deadline = max(deadline + self._layout.cycle, time.monotonic() - 0.1)
                 self._spin_until(executor, deadline)
-                answered = self._answered()
-                self._late += not answered
-                lock = answered and not self.real_time
+            if not self.real_time:
+                self._wait_for_answers(executor)
+            if not (self._silent or self.real_time):
+                deadline = time.monotonic()
+            self._late += bool(self._missing())
 
     def _wait_for_start(self, executor: EventsExecutor, stopper: Stopper) -> None:
         """Repeat the first state until controller and supervisor both answer."""
@@ -261,27 +259,36 @@ class MatSimulator(Node):
         while not stopper and time.monotonic() < end:
             self._publish()
             self._stage.step(self._cycle, self._measured)
-            if self._wait_for_answers(executor, time.monotonic() + self._answer_wait):
+            self._silent.clear()
+            self._wait_for_answers(executor)
+            if not self._missing():
                 break
         self._late = 0
 
-    def _answered(self) -> bool:
+    def _missing(self) -> set[str]:
+        """Answers to the latest state that have not come."""
         command, permit = self._stage.answered
-        return command >= self._cycle and permit >= self._cycle - self._cycle % 2
+        late = {
+            "drive/command": command < self._cycle,
+            "drive/permit": permit < self._cycle - self._cycle % 2,
+        }
+        return {name for name, is_late in late.items() if is_late}
 
     def _behind(self) -> list[str]:
         return [node for node, cycle in self._beats.items() if cycle < self._cycle - BEHIND]
 
-    def _wait_for_answers(self, executor: EventsExecutor, end: float) -> bool:
-        while not self._answered() or self._behind():
+    def _wait_for_answers(self, executor: EventsExecutor) -> None:
+        """Wait for all who are not silent; who stays away for `answer_wait` becomes silent."""
+        end = time.monotonic() + self._answer_wait
+        while (missing := self._missing()) - self._silent or self._behind():
             left = end - time.monotonic()
             if left <= 0.0:
                 for node in self._behind():
                     del self._beats[node]
-                self._late += not self._answered()
-                return self._answered()
+                self._silent |= missing
+                break
             executor.spin_once(timeout_sec=left)
-        return True
+        self._silent &= missing
 
     def _spin_until(self, executor: EventsExecutor, end: float) -> None:
         while (left := end - time.monotonic()) > 0.0:

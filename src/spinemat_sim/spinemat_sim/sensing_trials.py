@@ -43,7 +43,7 @@ class Felt:
     Attributes:
         value, error: of the pair's stiffness, shape (17,), N/m; NaN where not valid.
         regions: mean of thorax, loins, lower and upper neck, shape (4,), N/m.
-        score: logarithm of stiffness over the person's trend, shape (17,).
+        score: by which levels are ranked when a stiff one is looked for, shape (17,).
         skew: (left - right) / (left + right), shape (17,).
         evenness: of the map.
         seconds: that the scan took, simulated.
@@ -171,7 +171,7 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     values = {v: levels[(v, "both")].value for v in (*TRUNK, *NECK_REGIONS)}
     trunk = [UP.index(v) for v in TRUNK]
     lies, c = scan.map, scan.contour
-    score = over_trend(lies)[0][trunk] if lies is not None else np.full(len(TRUNK), np.nan)
+    score = over_trend(lies)[2][trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     skew = lies.skew[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     probe = np.array([PROBE_LIMIT[r] for r in layout.regions])
     at = np.array([person.x_of(v) for v in PLACES])
