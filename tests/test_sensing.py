@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mats import MAT
@@ -86,6 +86,7 @@ def test_rows_without_contact_are_left_out_and_few_rows_give_no_contour() -> Non
     assert found.place.back == expected_place(INTAKE).back
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-0.01, 0.08), min_size=13, max_size=13),
     st.sampled_from(["male", "female"]),
