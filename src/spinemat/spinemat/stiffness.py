@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from spinemat.anatomy import LEVELS, LUMBAR, NECK, THORACIC, region_of
+from spinemat.anatomy import LEVELS, NECK, region_of
 from spinemat.back_model import UP
 from spinemat.breathing import (
     BreathingEstimate,
@@ -343,12 +343,3 @@ class RowProbes:
         if not row_x[0] - REACH <= at <= row_x[-1] + REACH:
             return "no row under this level"
         return self.reason[int(np.argmin(np.abs(row_x - at)))]
-
-
-def regional_means(levels: Sequence[LevelEstimate]) -> dict[str, float]:
-    """Mean stiffness of the valid levels of thorax and loins, N/m; NaN without any."""
-    result = {}
-    for region, names in (("thoracic", THORACIC), ("lumbar", LUMBAR)):
-        values = [e.value for e in levels if e.side == "both" and e.valid and e.level in names]
-        result[region] = float(np.mean(values)) if values else np.nan
-    return result
