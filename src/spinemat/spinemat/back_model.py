@@ -33,6 +33,7 @@ TISSUE = {"sacrum": 16.2e3, "lumbar": 32.2e3, "thoracic": 29.8e3, "neck": 15.8e3
 PADDING = 100e3  # N/m under each region
 LENGTH = {"pelvis": 0.07, "loins": 0.06, "thorax": 0.12, "head": 0.03}  # m, radius of gyration
 LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m and N m/rad between regions
+MEAN_BACK = 0.43  # m from C7 to L4 of the back for which the springs are nominal
 SHEAR = 0.2  # spring between neighbours over their PA stiffness
 SPREAD = 0.5  # of the levels' spacing: over how much a tip's force spreads
 SACRAL = 0.025 * np.arange(-3, 1)  # m, places of the sacrum under S1's edge
@@ -79,16 +80,20 @@ def response(back: Back, at: Array) -> tuple[Array, Array]:
         (k, k), m/N; compliance of the tissue under each pair beyond the toe, shape (k,), m/N.
     """
     x = back.x
-    stiffness = _matrix(back, x)
+    stiffness = _matrix(back, x, back.level * _nominal())
     rows = _tips(back, x, at)
     return rows @ np.linalg.solve(stiffness, rows.T), 1.0 / _tissue(back, x, at)
 
 
 def pair_stiffness(back: Back) -> Array:
     """PA stiffness of a pair exactly on each level, L5 first, shape (24,), N/m."""
+    return _on_levels(back, back.level * _nominal())
+
+
+def _on_levels(back: Back, spring: Array) -> Array:
     x = back.x
     rows = _tips(back, x, x)
-    body = np.sum(rows * np.linalg.solve(_matrix(back, x), rows.T).T, axis=1)
+    body = np.sum(rows * np.linalg.solve(_matrix(back, x, spring), rows.T).T, axis=1)
     return np.asarray(1.0 / (body + 1.0 / _tissue(back, x, x)))
 
 
@@ -100,7 +105,7 @@ def mean_back(s1: float, back: float) -> Back:
 @lru_cache(maxsize=1)
 def means() -> Array:
     """Published mean PA stiffness of a pair, linear between the anchors, shape (24,), N/m."""
-    x = Back(0.0, 0.43, np.ones(24), np.ones(4), 1.0).x
+    x = mean_back(0.0, MEAN_BACK).x
     anchors = [UP.index(v) for v in MEANS]
     values = np.interp(x, x[anchors], list(MEANS.values()))
     values.setflags(write=False)  # it is kept
@@ -110,24 +115,11 @@ def means() -> Array:
 @lru_cache(maxsize=1)
 def _nominal() -> Array:
     """Springs of the vertebrae with which a mean back has the published means, N/m."""
-    target = means()
+    target, back = means(), mean_back(0.01, MEAN_BACK)
     spring = 1.5 * target
     for _ in range(60):
-        found = pair_stiffness(_Trial(0.01, 0.43, spring))
-        spring = spring * np.clip(target / found, 0.7, 1.4)
+        spring = spring * np.clip(target / _on_levels(back, spring), 0.7, 1.4)
     return spring
-
-
-class _Trial(Back):
-    """A back whose springs are given as they are."""
-
-    def __init__(self, s1: float, back: float, spring: Array) -> None:
-        super().__init__(s1, back, np.ones(len(UP)), np.ones(4), 1.0)
-        object.__setattr__(self, "spring", spring)
-
-
-def _springs(back: Back) -> Array:
-    return np.asarray(getattr(back, "spring", None) if isinstance(back, _Trial) else _nominal())
 
 
 def _centres(x: Array, s1: float) -> Array:
@@ -143,13 +135,14 @@ def _points(region: NDArray[np.int64], x: Array, centre: Array) -> Array:
     return rows
 
 
-def _matrix(back: Back, x: Array) -> Array:
+def _matrix(back: Back, x: Array, spring: Array) -> Array:
+    """Stiffness over all coordinates, with `spring` under the vertebrae, shape (dof, dof)."""
     centre = _centres(x, back.s1)
     length = np.array(list(LENGTH.values()))
     diagonal = np.empty(_DOF)
     diagonal[0:8:2] = back.padding * PADDING
     diagonal[1:8:2] = back.padding * PADDING * length**2
-    diagonal[8:] = back.level * _springs(back)
+    diagonal[8:] = spring
     below = np.concatenate([[back.s1], x[:-1]])
     between = 0.5 * (below + x)
     rows = _points(_REGION, between, centre) - _points(_BELOW, between, centre)
