@@ -160,13 +160,23 @@ def _matrix(back: Back, x: Array, spring: Array) -> Array:
     return np.asarray(k)
 
 
+def tip_shares(nodes: Array, at: Array) -> Array:
+    """Share of a tip's force at each place on each node, shape (places, nodes).
+
+    Args:
+        nodes: x of what carries the tissue, shape (nodes,), m, ascending.
+        at: x of the tips, shape (places,), m.
+    """
+    spacing = np.interp(at, nodes, np.gradient(nodes))
+    weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
+    return np.asarray(weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
+
+
 def _tips(back: Back, x: Array, at: Array) -> Array:
     """Movement of the skin over each place as rows over the coordinates, shape (k, dof)."""
     nodes = np.concatenate([back.s1 + SACRAL, x, x[-1] + OCCIPITAL])
     region = np.concatenate([np.zeros(4, dtype=np.int64), _REGION, np.full(3, 3)])
-    spacing = np.interp(at, nodes, np.gradient(nodes))
-    weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
-    weight /= weight.sum(axis=1, keepdims=True)
+    weight = tip_shares(nodes, at)
     centre = _centres(x, back.s1)
     points = _points(region, nodes, centre)
     points[np.arange(4, 28), np.arange(8, _DOF)] += 1.0

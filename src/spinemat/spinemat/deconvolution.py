@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.back_model import SPREAD, UP, Back, pair_stiffness, response
+from spinemat.back_model import UP, Back, pair_stiffness, response, tip_shares
 from spinemat.contour import SpinePlace
 
 Array = NDArray[np.float64]
@@ -178,9 +178,7 @@ def side_differences(
     """
     use = np.isfinite(difference)
     at = row_x[use]
-    spacing = np.interp(at, levels.x, np.gradient(levels.x))
-    weight = np.exp(-0.5 * ((levels.x[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
-    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    weight = tip_shares(levels.x, at)
     roll = -offset[use] * np.sum(weight**2, axis=1) / (2.0 * ROLL_LEVER**2)
     middle = levels.x[UP.index("T8")]
     design = np.concatenate([weight, roll[:, None], (roll * (at - middle))[:, None]], axis=1)
