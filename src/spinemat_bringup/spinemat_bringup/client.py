@@ -17,11 +17,12 @@ from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from std_srvs.srv import Trigger
 
 from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import Calibrate, RunSession, ScanSpine
-from spinemat_interfaces.msg import Event, SafetyState, SessionState
+from spinemat_interfaces.msg import Event, Heartbeat, SafetyState, SessionState
 from spinemat_interfaces.srv import Adjust, Reset
 from spinemat_ros.node import publisher, subscription
 from spinemat_ros.spin import make_executor
@@ -41,6 +42,30 @@ _STEPS = (
 
 class NoAnswer(RuntimeError):
     """Somebody did not answer in time; the message names who, for people."""
+
+
+class _Patience:
+    """How long to wait: in the mat's own time, so that a slow machine is given longer.
+
+    What a second of wall time counts is how far the mat came in it, and at most one second; where
+    the mat does not move on at all, it is the whole second.
+    """
+
+    def __init__(self, seconds: float, mat_time: Callable[[], float]) -> None:
+        self._left = seconds
+        self._mat_time = mat_time
+        self._wall, self._mat = time.monotonic(), mat_time()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is none left."""
+        passed = time.monotonic() - self._wall
+        came = self._mat_time() - self._mat
+        if passed >= min(1.0, self._left):
+            self._left -= min(came, passed) if came > 0.0 else passed
+            self._wall += passed
+            self._mat += came
+        return self._left <= 0.0
 
 
 class Sent:
@@ -73,6 +98,7 @@ class MatClient:
         self.events: list[Event] = []
         self.safety: SafetyState | None = None
         self.session: SessionState | None = None
+        self._time = 0.0  # s, of the mat
         self._clients: dict[tuple[Any, str], Any] = {}
         self.check: Callable[[], None] = lambda: None  # called while waiting; may raise
 
@@ -89,6 +115,7 @@ class MatClient:
         subscription(self._node, "events", self.events.append)
         subscription(self._node, "safety/state", self._on_safety)
         subscription(self._node, "session/state", self._on_session)
+        subscription(self._node, "heartbeat", self._on_heartbeat)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,6 +132,12 @@ class MatClient:
     def _on_session(self, msg: SessionState) -> None:
         self.session = msg
 
+    def _on_heartbeat(self, msg: Heartbeat) -> None:
+        self._time = Time.from_msg(msg.header.stamp).nanoseconds * 1e-9
+
+    def _patience(self, seconds: float) -> _Patience:
+        return _Patience(seconds, lambda: self._time)
+
     def listen(
         self, topic: str, callback: Callable[[Any], None], qos: QoSProfile | None = None
     ) -> None:
@@ -120,11 +153,12 @@ class MatClient:
         """Wait until `done()`.
 
         Raises:
-            NoAnswer: it took longer than `timeout` s of wall time; `what` says what was awaited.
+            NoAnswer: it took longer than `timeout` s, of the mat's own time where that runs slower
+                than the wall clock; `what` says what was awaited.
         """
-        end = time.monotonic() + timeout
+        patience = self._patience(timeout)
         while not done():
-            if time.monotonic() > end:
+            if patience.over:
                 raise NoAnswer(f"{what}: nothing within {timeout:.0f} s")
             self.spin(0.1)
 
@@ -168,7 +202,7 @@ class MatClient:
         rclpy ends a node that is asked for a transition which its state does not have. So the
         request is made again only when the node itself says that it is still where it was.
         """
-        end = time.monotonic() + timeout
+        patience = self._patience(timeout)
         change, ask = ChangeState.Request(transition=Transition(id=transition)), GetState.Request()
         while True:
             answer = self.call(GetState, f"{name}/get_state", ask, timeout, repeat=True)
@@ -179,7 +213,7 @@ class MatClient:
                     self.call(ChangeState, f"{name}/change_state", change, _REPEAT).success
                 )
             except NoAnswer:
-                if time.monotonic() > end:
+                if patience.over:
                     raise
 
     def set_parameter(self, node: str, name: str, value: Any) -> tuple[bool, str]:
@@ -236,7 +270,7 @@ class MatClient:
         Raises:
             NoAnswer: it does not, or it is latched in STOPPED.
         """
-        end = time.monotonic() + timeout
+        patience = self._patience(timeout)
         while self.safety is None or self.safety.state not in (
             SafetyState.READY,
             SafetyState.MOVING,
@@ -244,7 +278,7 @@ class MatClient:
             s = self.safety
             if s is not None and s.state == SafetyState.STOPPED:
                 raise NoAnswer(f"the mat is STOPPED: {s.cause}: {s.detail}; see `spinemat reset`")
-            if time.monotonic() > end:
+            if patience.over:
                 waiting = "; ".join(s.waiting_for) if s else "no word from safety_supervisor"
                 raise NoAnswer(f"the mat is not ready after {timeout:.0f} s: {waiting}")
             self.spin(0.1)
