@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run; `--hypothesis-profile=default` searches for new ones.
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 

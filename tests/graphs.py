@@ -28,6 +28,7 @@ PAIR = [10, 11]  # r06_left, r06_right
 RELEASED = 1.0  # N
 DOWN = -0.008  # m
 SETTLED = 25  # cycles down without a break: a dropped tip bounces once
+STRIP = [0.0, 0.15, 0.3, 0.45]  # m, sensors of a posture strip
 _GRAPHS = itertools.count()
 
 
@@ -144,10 +145,12 @@ def _own_domain() -> Iterator[None]:
 def running(
     tmp_path: Path, namespace: str = NAMESPACE, broken: tuple[str, ...] = ()
 ) -> Iterator[Mat]:
+    others = {
+        "mat_simulator": {"stiffness_truth": False},
+        "spine_contour": {"posture_strip": STRIP},
+    }
     nodes = [
-        replace(spec, parameters=spec.parameters | {"stiffness_truth": False})
-        if spec.name == "mat_simulator"
-        else spec
+        replace(spec, parameters=spec.parameters | others.get(spec.name, {}))
         for spec in describe(
             GraphOptions(
                 MAT, broken=broken, sessions_dir=tmp_path / "sessions", state_dir=tmp_path

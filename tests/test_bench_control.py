@@ -12,6 +12,8 @@ import pytest
 
 from spinemat_bringup import bench
 
+pytestmark = pytest.mark.graph
+
 
 def figures(details: Mapping[str, Any]) -> Iterator[float]:
     for value in details.values():

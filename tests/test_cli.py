@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.graph
+
 ROOT = Path(__file__).parents[1]
 SPINEMAT = [sys.executable, "-m", "spinemat_bringup"]
 SPEED = {"real_time_factor", "setup_seconds"}  # depend on the machine: reported, not asserted

@@ -17,6 +17,8 @@ from spinemat_bringup.campaign.trial import MOMENTS
 from spinemat_interfaces.msg import DriveState
 from spinemat_ros.codec import doubles
 
+pytestmark = pytest.mark.graph
+
 RECENT = {"drive/state": [b"1", b"2", b"3"]}
 
 

@@ -20,6 +20,8 @@ from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import FingerState
 from spinemat_ros.codec import doubles, floats, uint16s
 
+pytestmark = pytest.mark.graph
+
 BROKEN = ("r06_left encoder_stuck",)
 STRING_ARRAY, DOUBLE = 9, 3  # rcl_interfaces/ParameterType
 

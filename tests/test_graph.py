@@ -13,24 +13,28 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Quaternion
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 from std_srvs.srv import SetBool, Trigger
 
-from graphs import LAYOUT, PAIR, RELEASED, Mat, running, session_goal
+from graphs import LAYOUT, PAIR, RELEASED, STRIP, Mat, running, session_goal
 from mats import MAT, XACRO
 from spinemat_bringup.client import MatClient, NoAnswer
 from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import Press, RunSession
-from spinemat_interfaces.msg import SafetyState, SessionState
-from spinemat_ros.codec import doubles, uint16s
+from spinemat_interfaces.msg import Contour, Presence, SafetyState, SessionState
+from spinemat_ros.codec import doubles, floats, uint16s
 from spinemat_sim.urdf import expand_urdf
+
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,61 @@ def test_diagnostics_tell_of_every_finger(mat: Mat) -> None:
         assert 20.0 < float(values["temperature / degC"]) < 40.0
         assert float(values["calibration age / s"]) < 3600.0
         assert status.hardware_id == LAYOUT.name
+
+
+def test_who_lies_there_is_felt_and_told(mat: Mat) -> None:
+    """Presence, guarding and running stiffness while a pair presses."""
+    c = mat.client
+    told: dict[str, list[Any]] = {"presence": [], "guarding": [], "stiffness/running": []}
+    for topic, heard in told.items():
+        c.listen(topic, heard.append)
+    press = mat.begin(rate=1.0)
+    c.wait(lambda: bool(told["stiffness/running"]), 60.0, "stiffness/running")
+    press.cancel()
+    c.wait(lambda: press.done, 30.0, "cancel")
+    assert any(m.presence == Presence.PRESENT for m in told["presence"])
+    assert not any(m.moving for m in told["presence"])
+    assert not any(m.active for m in told["guarding"])
+    running = told["stiffness/running"][-1]
+    value = floats(running.value)
+    assert value[PAIR].min() > 1000.0 and value[PAIR].max() < 30000.0 and running.method
+    assert np.isnan(np.delete(value, PAIR)).all()
+    mat.retracted()
+
+
+def test_a_posture_strip_becomes_a_curve_and_bad_directions_are_refused(mat: Mat) -> None:
+    c = mat.client
+    curves: list[Contour] = []
+    c.listen("posture", curves.append)
+    strip = c.publisher("posture/imu")
+    c.wait(lambda: strip.get_subscription_count() > 0, 30.0, "spine_contour on posture/imu")
+
+    def tell(stamp: Time, bad: bool = False) -> None:
+        for i in range(len(STRIP)):
+            q = Quaternion(y=-math.sin(0.05 * i), w=math.cos(0.05 * i))  # 0.1 rad more each
+            m = Imu(orientation=Quaternion(w=3.0) if bad else q)
+            m.header.stamp, m.header.frame_id = stamp, f"mat/posture_{i}"
+            strip.publish(m)
+
+    def told() -> bool:
+        tell(mat.truth[-1].header.stamp)
+        return bool(curves)
+
+    c.wait(told, 30.0, "posture")
+    found = curves[-1]
+    assert found.header.frame_id == "mat/posture"
+    z, x = floats(found.z), floats(found.x)
+    assert z.min() == pytest.approx(-0.45 * 0.3 / 8.0, rel=0.1), "an arc under its chord"
+    assert x[-1] == pytest.approx(0.45, abs=0.003) and floats(found.z_std).max() < 0.01
+    known = len(c.events)
+
+    def refused() -> bool:
+        tell(mat.truth[-1].header.stamp, bad=True)
+        return len(c.events) > known
+
+    c.wait(refused, 30.0, "event")
+    assert "orientation" in c.events[-1].text and c.events[-1].source == "spine_contour"
+    c.withdraw(strip)
 
 
 def test_cancel_releases_smoothly(mat: Mat) -> None:
@@ -219,44 +278,6 @@ def test_a_second_session_is_refused_and_cancel_ends_the_first(mat: Mat) -> None
     c.wait_recorded(first.folder)
     assert (Path(first.folder) / "session.json").is_file()
     assert list((Path(first.folder) / "bag").glob("*.mcap"))
-
-
-def test_a_session_pauses_unloaded_and_goes_on(mat: Mat) -> None:
-    c = mat.client
-    seen: list[int] = []
-    steps: list[str] = []
-    unloaded: list[float] = []
-
-    def feedback(state: SessionState) -> None:
-        if not seen or seen[-1] != state.phase:
-            seen.append(state.phase)
-
-    def wanted() -> bool:
-        treating = bool(seen) and seen[-1] == SessionState.TREAT
-        pressing = treating and mat.force.max() > 4.0
-        if not steps and pressing:
-            steps.append("adjust")
-            assert c.adjust(0.5, math.nan)[0]
-            assert not c.adjust(2.0, math.nan)[0], "never above the start"
-        elif steps == ["adjust"] and pressing:
-            steps.append("pause")
-            assert c.trigger("pause")[0]
-            start = mat.truth[-1].cycle
-            c.wait(lambda: mat.force.max() <= 2.0, 20.0, "unloading")
-            unloaded.append((mat.truth[-1].cycle - start) * LAYOUT.cycle)
-            c.wait(lambda: seen[-1] == SessionState.PAUSED, 20.0, "PAUSED")
-            assert c.trigger("resume")[0]
-            c.wait(lambda: seen[-1] == SessionState.TREAT, 20.0, "TREAT")
-            c.wait(lambda: mat.force.max() > 4.0, 30.0, "pressing again")
-            steps.append("resumed")
-        return steps[-1:] != ["resumed"]
-
-    result = c.run_session(session_goal(), feedback, wanted)
-    assert result.message == "cancelled"
-    assert steps == ["adjust", "pause", "resumed"]
-    # 0.5 s of drive time, and the way of the cancel while time runs on
-    assert unloaded[0] < 1.0
-    mat.retracted()
 
 
 class Lost(Exception):

@@ -37,6 +37,8 @@ from spinemat_ros.codec import doubles, stamp, uint16s
 from spinemat_ros.spin import make_executor
 from spinemat_ros.topics import TOPICS
 
+pytestmark = pytest.mark.graph
+
 LAYOUT = load_layout(Path(__file__).parents[1] / "config" / "mat.yaml")
 PATIENCE = 30.0  # s, never waited for unless something is broken
 

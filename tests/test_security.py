@@ -19,6 +19,8 @@ from mats import ROOT
 from spinemat_bringup.graph import NAMESPACE, GraphOptions, describe
 from spinemat_bringup.processes import command
 
+pytestmark = pytest.mark.graph
+
 POLICY = ROOT / "config/sros2/mat.policy.xml"
 Rights = dict[str, set[str]]
 WAYS: dict[str, Callable[[Node, str], Any]] = {

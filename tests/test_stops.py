@@ -22,6 +22,8 @@ from spinemat_interfaces.srv import Adjust, LowerLimits
 from spinemat_ros.codec import doubles, floats, seconds, uint16s
 from spinemat_ros.node import publisher
 
+pytestmark = pytest.mark.graph
+
 LUMBAR = [4, 5]  # r03_left, r03_right
 
 
@@ -260,11 +262,38 @@ def test_a_scan_ends_when_the_controller_was_started_anew(mat: Mat) -> None:
     mat.safe()
 
 
-def test_the_session_node_killed_in_a_treatment_releases_every_finger(mat: Mat) -> None:
-    c = mat.client
+@pytest.fixture(scope="module")
+def treated(shared: Mat) -> Mat:
+    """A mat on which a session treats somebody."""
+    c = shared.client
+    shared.safe()
+    shared.retracted()
     c.send(RunSession, "run_session", session_goal())
     c.wait(lambda: c.session.phase == SessionState.TREAT, 120.0, "TREAT")
+    return shared
+
+
+def test_a_session_pauses_unloaded_and_goes_on(treated: Mat) -> None:
+    mat, c = treated, treated.client
     c.wait(lambda: mat.force.max() > 4.0, 60.0, "press")
+    assert c.adjust(0.5, math.nan)[0]
+    assert not c.adjust(2.0, math.nan)[0], "never above the start"
+    c.wait(lambda: mat.force.max() > 4.0, 30.0, "press")
+    assert c.trigger("pause")[0]
+    start = mat.truth[-1].cycle
+    c.wait(lambda: mat.force.max() <= 2.0, 20.0, "unloading")
+    # 0.5 s of drive time, and the way of the answer while time runs on
+    assert (mat.truth[-1].cycle - start) * LAYOUT.cycle < 1.0
+    c.wait(lambda: c.session.phase == SessionState.PAUSED, 20.0, "PAUSED")
+    assert c.trigger("resume")[0]
+    c.wait(lambda: c.session.phase == SessionState.TREAT, 20.0, "TREAT")
+    c.wait(lambda: mat.force.max() > 4.0, 30.0, "pressing again")
+
+
+def test_the_session_node_killed_in_a_treatment_releases_every_finger(treated: Mat) -> None:
+    mat, c = treated, treated.client
+    c.wait(lambda: mat.force.max() > 4.0, 60.0, "press")
+    mat.truth[:-1] = []
     known = len(c.events)
     mat.processes.kill("session_orchestrator")
     mat.stopped()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,9 @@ Array = NDArray[np.float64]
 
 RATES = np.arange(0.10, 0.50, 0.005)  # Hz, 6 to 30 per minute
 MIN_BREATHS = 1.5  # a shorter record is not believed
-MIN_QUALITY = 0.6  # share of variance explained (engineering choice)
+MIN_QUALITY = 0.7  # share of variance explained (engineering choice)
+SHAPED_BREATHS = 2.5  # that must have been seen to tell the shape of one (engineering choice)
+FALLEN = 0.02  # of the movement: inspiration has begun (engineering choice)
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,25 @@ def estimate_breathing(
     step = float(rates[1] - rates[0])
     rate = float(rates[best]) + (0.5 * (c0 - c2) / curve * step if curve > 0.0 else 0.0)
     cost, (cosine, sine) = residual(rate)
-    # highest at end-expiration: cos(phase), phase from the cos and sin coefficients at s = 0
-    phase = float(np.mod(-np.arctan2(sine, cosine), 2.0 * np.pi))
     amplitude = float(np.hypot(cosine, sine))
-    return BreathingEstimate(rate, phase, float(t[-1]), amplitude, 1.0 - cost / total)
+    found = BreathingEstimate(rate, 0.0, float(t[-1]), amplitude, 1.0 - cost / total)
+    if seen * rate < SHAPED_BREATHS:
+        return replace(found, phase=_phase(np.array([cosine, sine])))
+    a = np.concatenate([trend, harmonics(s, rate, 3)], axis=1)
+    return replace(found, phase=_phase(np.linalg.lstsq(a, signal, rcond=None)[0][-6:]))
+
+
+def _phase(x: Array) -> float:
+    """Phase now, from the cos and sin coefficients of the height's harmonics at this time.
+
+    The height is greatest while nothing is breathed; that ends, and phase 0 is, where it begins to
+    fall.
+    """
+    ahead = np.linspace(0.0, 2.0 * np.pi, 720, endpoint=False)
+    height = harmonics(ahead / (2.0 * np.pi), 1.0, x.size // 2) @ x
+    from_peak = np.roll(height, -int(np.argmax(height)))
+    falls = int(np.argmax(from_peak < from_peak[0] - FALLEN * np.ptp(height)))
+    return float(np.mod(-ahead[(int(np.argmax(height)) + falls) % ahead.size], 2.0 * np.pi))
 
 
 def refine_breathing(
@@ -119,8 +137,7 @@ def refine_breathing(
         options={"xatol": 1e-5},
     )
     x = fit(float(near.x))[1]
-    phase = float(np.mod(-np.arctan2(x[3], x[0]), 2.0 * np.pi))
-    return replace(found, rate=float(near.x), phase=phase, time=float(t[-1]))
+    return replace(found, rate=float(near.x), phase=_phase(x), time=float(t[-1]))
 
 
 def steady_trend(t: Array, part: NDArray[np.int64]) -> Array:
@@ -148,11 +165,16 @@ class BreathWatch:
     What a finger's height owes to its own force and to its neighbours' is taken out by a fit over
     the window; what the fingers then have in common and is periodic is the breath.
 
+    Fingers under the neck are left out: there the skin follows the thorax weakly, and the other
+    way round.
+
     Args:
-        n: number of fingers, row by row, left before right.
+        regions: of each finger, row by row, left before right.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, regions: Sequence[str]) -> None:
+        n = len(regions)
+        self._trunk = np.array([region != "neck" for region in regions])
         self._kept: deque[tuple[float, Array, Array, NDArray[np.bool_]]] = deque()
         self._neighbours = np.zeros((n, n))
         for i in range(n):
@@ -173,7 +195,7 @@ class BreathWatch:
         """
         if self._kept and now - self._kept[-1][0] < SPACING - 1e-6:
             return
-        self._kept.append((now, position, force, contact))
+        self._kept.append((now, position, force, contact & self._trunk))
         while now - self._kept[0][0] > WINDOW:
             self._kept.popleft()
         if now - self._estimated >= REFRESH:

@@ -38,6 +38,10 @@ CERVICAL = (17.4, 6.9)
 ROUGH, REACH = 0.0008, 0.06  # m, of what no back of this shape explains (engineering choice)
 ROUGH_HEAD = 0.02  # m, above C1, where the head comes down to the mat (engineering choice)
 TILT, LEVEL = 0.3, 0.05  # rad, m: standard deviations of slope and height at S1 (choice)
+STANDS_OUT, STANDS_OUT_BY = 5.0, 0.005  # over its error, and m: a row that is left out (choice)
+MOST_LEFT_OUT = 3  # rows
+OTHER_WAY = 0.0  # by which the misfit falls when the head is taken to be at the foot end (choice)
+OTHER_LENGTH = 3.0  # standard deviations of the length of a back that are believed (choice)
 STEPS, SETTLED = 12, 0.01  # of Gauss and Newton; smallest step over the prior error
 METHOD = (
     "two light forces per finger (1.5 and 3.5 N) extrapolated to zero force, breathing removed"
@@ -95,6 +99,7 @@ class ContourEstimate:
     lordosis: float  # rad; NaN when not measurable
     lateral_asymmetry: float  # m
     place: SpinePlace
+    doubt: str = ""  # why this is not the back that was expected, for people
     method: str = METHOD
 
 
@@ -122,9 +127,19 @@ def fit_contour(
 
     Returns:
         The contour on a 5 mm grid from the first to the last valid row; empty, with the place
-        that was expected, with fewer than four valid rows.
+        that was expected, with fewer than four valid rows. A row far from where all others say is
+        left out, as not valid.
     """
     valid = np.isfinite(left) & np.isfinite(right)
+    middle = 0.5 * (left + right)
+    for _ in range(MOST_LEFT_OUT):
+        if valid.sum() <= MIN_ROWS:
+            break
+        fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
+        worst = fit.outlier()
+        if worst is None:
+            break
+        valid[np.flatnonzero(valid)[worst]] = False
     asymmetry = float(np.mean((right - left)[valid])) if valid.any() else np.nan
     if valid.sum() < MIN_ROWS:
         none, nan = np.empty(0), np.nan
@@ -132,7 +147,7 @@ def fit_contour(
         return ContourEstimate(
             none, none, none, row_x, left, right, valid, nan, nan, asymmetry, place
         )
-    fit = _Fit(row_x[valid], 0.5 * (left + right)[valid], noise[valid], intake)
+    fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
     x = np.unique(np.concatenate([np.arange(row_x[valid][0], row_x[valid][-1], GRID), fit.x[-1:]]))
     z, z_std = fit.at(x)
     place = SpinePlace(float(fit.p[0]), float(fit.p[1]), fit.covariance[:2, :2])
@@ -154,7 +169,22 @@ def fit_contour(
         lordosis=tangent("S1") - tangent("T12"),
         lateral_asymmetry=asymmetry,
         place=place,
+        doubt=_doubt(fit, noise[valid], intake),
     )
+
+
+def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
+    ends = fit.x[0] + fit.x[-1]
+    turned = _Fit((ends - fit.x)[::-1], fit.z[::-1], noise[::-1], intake)
+    if turned.cost + OTHER_WAY < fit.cost:
+        return "the back is felt the other way round: does the head lie at the foot end?"
+    felt, expected = float(fit.p[1]), back_length(intake)
+    if abs(felt - expected) > OTHER_LENGTH * BACK_ERROR:
+        return (
+            f"from C7 to L4 it feels {1e2 * felt:.0f} cm long, expected are {1e2 * expected:.0f} ±"
+            f" {2e2 * BACK_ERROR:.0f} cm: check stature and sex"
+        )
+    return ""
 
 
 class _Fit:
@@ -185,7 +215,16 @@ class _Fit:
             if (np.abs(scale * step) < SETTLED * spread).all():
                 break
         self.covariance = np.linalg.inv(normal)
+        self.cost = cost(self.p)
         self._slope, self._rest = slope, z - self._curve(x)
+
+    def outlier(self) -> int | None:
+        """Return which height the others contradict most, or None when none stands out."""
+        inverse = cho_solve(self._factor, np.eye(self.x.size))
+        own = np.diag(inverse)
+        off = np.abs(inverse @ self._rest) / own  # from what the others say of it, m
+        strange = (off * np.sqrt(own) > STANDS_OUT) & (off > STANDS_OUT_BY)
+        return int(np.argmax(np.where(strange, off, 0.0))) if strange.any() else None
 
     def at(self, x: Array) -> tuple[Array, Array]:
         """Height at x and its standard error, shape of x, m."""

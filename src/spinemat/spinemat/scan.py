@@ -328,6 +328,8 @@ class SpineScan:
             self._intake,
         )
         self.place = self.contour.place
+        if self.contour.doubt:
+            raise ScanRefused(f"nothing is measured here: {self.contour.doubt}")
 
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
@@ -381,3 +383,7 @@ class SpineScan:
     def finger_stiffness(self) -> tuple[Array, Array]:
         """Return linear and toe slope under each finger, shape (n,), N/m; NaN unknown."""
         return self.probes.linear, self.probes.toe
+
+    def toe_end(self) -> Array:
+        """Return the force at which the toe ends under each finger, shape (n,), N; NaN unknown."""
+        return 0.5 * PRELOAD + self.probes.corner

@@ -107,6 +107,7 @@ class SegmentFit(NamedTuple):
     Attributes:
         height: at the begin, at end-expiration, m.
         below, above: travel in the whole ramp if it went on as below and above the corner, m.
+        corner: share of the ramp at which the toe ended.
         error: standard error of `above` (of `height` in a rest), m.
         residual: root mean square of what the fit leaves, m.
     """
@@ -114,6 +115,7 @@ class SegmentFit(NamedTuple):
     height: Array
     below: Array
     above: Array
+    corner: Array
     error: Array
     residual: Array
 
@@ -131,7 +133,7 @@ def fit_segments(
         breath: None: no breathing is removed.
     """
     n = segments[0].height.shape[1]
-    fits = [SegmentFit(*np.full((5, n), np.nan)) for _ in segments]
+    fits = [SegmentFit(*np.full((6, n), np.nan)) for _ in segments]
     for k in range(n):
         mine = [i for i, s in enumerate(segments) if np.isfinite(s.height[:, k]).all()]
         if not mine:
@@ -140,6 +142,7 @@ def fit_segments(
         z = np.concatenate([segments[i].height[:, k] for i in mine])
         t = np.concatenate([segments[i].t for i in mine])
         common = np.empty((t.size, 0)) if breath is None else since_end_expiration(t, breath)
+        corner = np.array([segments[i].corner[k] for i in mine])
         for place, i in enumerate(mine):
             if segments[i].rise[k] > 0.0 and segments[i].corner[k] < 1.0:
                 tried = [segments[i].columns(k, float(later)) for later in CORNERS]
@@ -147,10 +150,12 @@ def fit_segments(
                 for block in tried:
                     _, _, rest = _solve([*blocks[:place], block, *blocks[place + 1 :]], common, z)
                     costs.append(float(rest @ rest))
-                blocks[place] = tried[int(np.argmin(costs))]
+                best = int(np.argmin(costs))
+                blocks[place] = tried[best]
+                corner[place] *= CORNERS[best]
         x, spread, rest = _solve(blocks, common, z)
         row = column = 0
-        for i, block in zip(mine, blocks, strict=True):
+        for i, block, at_corner in zip(mine, blocks, corner, strict=True):
             m, q = block.shape
             left = rest[row : row + m]
             # samples close to one another share the drift of what is left
@@ -158,7 +163,8 @@ def fit_segments(
             at = column + q - 1
             error = max(float(spread[at] * np.sqrt(variance)), LEAST_ERROR)
             below, above = x[column + 1 : column + 3] if q == 3 else (np.nan, np.nan)
-            values = (x[column], below, above, error, float(np.sqrt(np.mean(left**2))))
+            noise = float(np.sqrt(np.mean(left**2)))
+            values = (x[column], below, above, at_corner, error, noise)
             for field, value in zip(fits[i], values, strict=True):
                 field[k] = value
             row, column = row + m, column + q
@@ -206,7 +212,8 @@ class RowProbes:
         rows = row_x.size
         self._row_x, self._offset = row_x, offset
         self._probes: list[Probe] = []
-        self.linear, self.toe = np.full((2, 2 * rows), np.nan)  # N/m, under each finger
+        # under each finger, N/m, and the rise of force at which the toe ended, N
+        self.linear, self.toe, self.corner = np.full((3, 2 * rows), np.nan)
         self._difference, self._error = np.full((2, rows), np.nan)
         self.reason = ["not probed"] * rows
 
@@ -248,6 +255,7 @@ class RowProbes:
                     continue
                 self.linear[pair] = rise[pair] / travels
                 self.toe[pair] = rise[pair] / fit.below[pair]
+                self.corner[pair] = rise[pair] * fit.corner[pair]
                 total = float(travels.sum())
                 self._difference[row] = float(travels[1] - travels[0]) / total
                 self._error[row] = float(np.hypot(*fit.error[pair])) / total

@@ -18,6 +18,8 @@ from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.processes import in_processes
 from spinemat_sim.patient import Patient
 from spinemat_sim.population import sample
+from spinemat_sim.reaction_trials import MOVES, Reacted, try_reactions
+from spinemat_sim.reaction_trials import summary as reaction_summary
 from spinemat_sim.sensing_trials import Person, summary, try_person
 
 # Figure, relation, limit; errors are medians over people unless the name says otherwise.
@@ -44,6 +46,13 @@ LIMITS = (
     ("quick_scan_s", "<=", 60.0),
     ("full_scan_s", "<=", 300.0),
     ("over_probe_n", "<=", 0.0),
+    ("breath_rate_per_min", "<=", 0.5),
+    ("breath_phase_deg", "<=", 30.0),
+    ("breath_next_s", "<=", 0.25),
+    ("guarding_seen_s", "<=", 0.2),
+    ("guarding_false_per_30_min", "<=", 1.0),
+    ("movement_seen_s", "<=", 0.3),
+    ("movement_false_per_30_min", "<=", 1.0),
 )
 
 
@@ -74,8 +83,13 @@ def sensing(patients: int, seed: int, jobs: int | None) -> tuple[Outcome, list[P
     people = eligible(patients, seed)
     seeds = [seed + i for i in range(len(people))]
     found: list[Person] = in_processes(partial(try_person, layout), (people, seeds), jobs)
+    kinds = [MOVES[i % len(MOVES)] for i in range(len(people))]
+    pressed = [i // len(MOVES) % 2 == 1 for i in range(len(people))]
+    reacted: list[Reacted] = in_processes(
+        partial(try_reactions, layout), (people, seeds, kinds, pressed), jobs
+    )
     outcome = Outcome("evaluate sensing", time.monotonic() - started)
-    figures = summary(found)
+    figures = summary(found) | reaction_summary(reacted)
     for name, relation, limit in LIMITS:
         outcome.check(name, figures[name], relation, limit)
     outcome.details = {"seed": seed, "figures": figures, "people": [_row(p) for p in found]}

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Empty
 
 from spinemat_interfaces import msg
@@ -58,6 +65,11 @@ TOPICS: dict[str, Topic] = {
     "stiffness": Topic(msg.StiffnessMap, LATCHED),
     "breathing": Topic(msg.Breathing, STREAM),
     "guarding": Topic(msg.Guarding, STREAM),
+    "presence": Topic(msg.Presence, STREAM),
+    "stiffness/running": Topic(msg.RunningStiffness, STREAM),
+    "body_pose": Topic(PoseWithCovarianceStamped, LATCHED),
+    "posture/imu": Topic(Imu, qos_profile_sensor_data),  # as drivers of sensors publish
+    "posture": Topic(msg.Contour, STREAM),
     "pressure": Topic(msg.Pressure, STREAM),
     "comfort": Topic(msg.ComfortReport, COMMAND_INPUT),
     "heartbeat": Topic(msg.Heartbeat, STREAM),

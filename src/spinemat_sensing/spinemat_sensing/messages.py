@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped, Quaternion
 from numpy.typing import NDArray
 from std_msgs.msg import Header
+from transforms3d.euler import euler2quat
 
 from spinemat.anatomy import LEVELS
 from spinemat.contour import ContourEstimate
@@ -24,6 +26,7 @@ SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": Leve
 
 def contour_message(head: Header, c: ContourEstimate) -> Contour:
     """Return a contour as its message."""
+    at, nan = np.array([c.place.levels[v] for v in LEVELS_UP]), float("nan")
     return Contour(
         header=head,
         x=doubles(c.x),
@@ -37,10 +40,35 @@ def contour_message(head: Header, c: ContourEstimate) -> Contour:
         lordosis=c.lordosis,
         lateral_asymmetry=c.lateral_asymmetry,
         levels=list(LEVELS_UP),
-        level_x=doubles([c.place.levels[v] for v in LEVELS_UP]),
+        level_x=doubles(at),
         level_x_std=doubles([c.place.errors[v] for v in LEVELS_UP]),
+        level_pitch=doubles(np.interp(at, c.x, np.arctan(np.gradient(c.z, c.x)), nan, nan))
+        if c.x.size
+        else doubles(np.full(at.size, nan)),
         method=c.method,
     )
+
+
+def pose_message(head: Header, c: ContourEstimate, lies: LevelMap) -> PoseWithCovarianceStamped:
+    """How the body lies: a frame at S1 on the skin, x along the spine toward the head."""
+    (across, across_error), (rotation, rotation_error) = lies.across, lies.rotation
+    place = c.place.levels
+    lever = place["T8"] - place["S1"]  # `across` is at T8
+    w, x, y, z = euler2quat(0.0, 0.0, rotation)
+    message = PoseWithCovarianceStamped(header=head)
+    pose = message.pose.pose
+    pose.position.x = place["S1"]
+    pose.position.y = across - lever * rotation
+    pose.position.z = float(np.interp(place["S1"], c.x, c.z)) if c.x.size else np.nan
+    pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
+    spread = np.zeros((6, 6))
+    spread[0, 0] = c.place.errors["S1"] ** 2
+    spread[1, 1] = across_error**2 + (lever * rotation_error) ** 2
+    spread[2, 2] = float(np.interp(place["S1"], c.x, c.z_std)) ** 2 if c.x.size else np.inf
+    spread[5, 5] = rotation_error**2
+    spread[1, 5] = spread[5, 1] = -lever * rotation_error**2
+    message.pose.covariance = spread.ravel()
+    return message
 
 
 class Evaluation(NamedTuple):

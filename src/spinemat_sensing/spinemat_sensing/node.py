@@ -14,25 +14,29 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from spinemat.anatomy import check_intake
-from spinemat.breathing import BreathWatch
-from spinemat.control import Mode
 from spinemat.errors import InvalidInput
 from spinemat.scan import Outcome, PersonMoved, Samples, ScanRefused, SpineScan
 from spinemat_interfaces.action import Press, ScanSpine
-from spinemat_interfaces.msg import Breathing, Event, FingerState, Pressure
+from spinemat_interfaces.msg import Event, FingerState
 from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
-from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
+from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
-from spinemat_sensing.messages import contour_message, evaluate, stiffness_message
+from spinemat_sensing.messages import (
+    contour_message,
+    evaluate,
+    pose_message,
+    stiffness_message,
+)
+from spinemat_sensing.strip import PostureStrip
+from spinemat_sensing.watching import Watching
 
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
-SLOW_CYCLES = 25  # breathing and pressure at 10 Hz
 
 
 class SpineContour(LifecycleNode):
-    """Wiring of `SpineScan` and `BreathWatch`."""
+    """Wiring of `SpineScan`, of the watches and of the posture strip."""
 
     def __init__(self) -> None:
         super().__init__("spine_contour")
@@ -45,13 +49,13 @@ class SpineContour(LifecycleNode):
         self._height: np.ndarray | None = None
         self._samples = Samples()
         self._cycles = CycleWaiter()
-        self._breath = BreathWatch(self._layout.n)
         self._contours = publisher(self, "contour")
         self._maps = publisher(self, "stiffness")
-        self._breaths = publisher(self, "breathing")
-        self._loads = publisher(self, "pressure")
+        self._poses = publisher(self, "body_pose")
         self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self._voice = Voice(self, self._layout)
+        self._watching = Watching(self, self._layout, self._voice)
+        self._strip = PostureStrip(self, self._voice)
         self._press = ActionCall(self, Press, "fingers/press")
         subscription(self, "fingers/state", self._on_fingers)
         ScriptServer(self, ScanSpine, "scan_spine", self._scan)
@@ -74,40 +78,10 @@ class SpineContour(LifecycleNode):
             return
         if self._busy:
             self._samples.add(msg.cycle, position, force)
-        touching = np.array(msg.contact, dtype=bool) & (np.array(msg.mode) == Mode.FORCE)
-        self._breath.add(1e-9 * now, position, force, touching)
-        if msg.cycle % SLOW_CYCLES == 0:
-            self._tell(now, force)
         self._voice.tick(msg.cycle, now)
+        self._watching.add(msg)
         self._press.poll()
         self._cycles.seen(msg.cycle)
-
-    def _tell(self, now: int, force: np.ndarray) -> None:
-        head = header(self, now)
-        pairs = force.reshape(-1, 2).sum(axis=1)
-        self._loads.publish(
-            Pressure(
-                header=head,
-                x=doubles(self._layout.row_x),
-                fingers=doubles(np.maximum(pairs, 0.0)),
-            )
-        )
-        e = self._breath.at(1e-9 * now)
-        if e is None:
-            self._breaths.publish(Breathing(header=head, rate=np.nan, phase=np.nan))
-            return
-        left = (2.0 * np.pi - e.phase) / (2.0 * np.pi * e.rate)
-        self._breaths.publish(
-            Breathing(
-                header=head,
-                rate=e.rate,
-                phase=e.phase,
-                amplitude=e.amplitude,
-                next_end_expiration=stamp(now + round(1e9 * left)),
-                quality=max(e.quality, 0.0),
-                valid=e.valid,
-            )
-        )
 
     # -- scanning --------------------------------------------------------------------------
 
@@ -132,6 +106,7 @@ class SpineContour(LifecycleNode):
             return Ending.ABORTED, ScanSpine.Result(message=refusal, end_cycle=cycle)
         self._busy = True
         try:
+            self._strip.intake = intake
             known = self._height if r.same_person else None
             for tries in (1, 2):
                 scan = SpineScan(self._layout, intake, known, r.full)
@@ -189,8 +164,13 @@ class SpineContour(LifecycleNode):
             while not thought.done():  # a slow machine
                 await self._cycles.until(self._voice.cycle + 1)
                 result.end_cycle = self._voice.cycle
-            result.stiffness = stiffness_message(header(self, self._voice.now), *thought.result())
+            found = thought.result()
+            head = header(self, self._voice.now)
+            result.stiffness = stiffness_message(head, *found)
             self._maps.publish(result.stiffness)
+            self._watching.learn(found.linear, found.toe, scan.toe_end())
+            if found.lies is not None and scan.contour is not None:
+                self._poses.publish(pose_message(head, scan.contour, found.lies))
         result.success = True
         return Ending.SUCCEEDED, result
 

@@ -126,6 +126,7 @@ class Plant:
         self._resting_skin = self._fingers[kernel.SKIN].copy()
         self._skin_goal = self._resting_skin
         self._skin_steps = 0  # cycles until the skin is there
+        self._guard_force = person.patient.guarding.force
         late = self.imperfections.latency
         self._late = [self._read()] * (late + 1) if late else []
 
@@ -298,6 +299,11 @@ class Plant:
         rise, seconds = movement(self.layout, kind)
         self._skin_goal = self._resting_skin + rise
         self._skin_steps = round(seconds / self.layout.cycle)
+
+    def guard_from(self, force: float) -> None:
+        """Let this force on a finger of the trunk provoke guarding from now on, N."""
+        self._fingers[kernel.GUARD_FORCE] *= force / self._guard_force
+        self._guard_force = force
 
     def truth(self) -> Truth:
         """What really happened at the end of the last cycle."""

@@ -491,8 +491,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("parameters changed under way", _parameters, ("",), ("peak",)),
     Fault(
-        "judgement takes 0.2 s", lambda t: t.set("safety_supervisor", "busy", 0.2), ("overrun",),
-        ("peak",), rule="overrun", graph="campaign",
+        "two judgements take 0.2 s", lambda t: t.set("safety_supervisor", "busy", 0.2),
+        ("overrun",), ("peak",), rule="overrun", graph="campaign",
     ),
     # the rest of the rules, with drive data that say so
     Fault(

@@ -200,7 +200,8 @@ class Campaign:
             t.set("mat_simulator", "real_time", False)
         if not goes_on:
             t.cycles(KEEP)
-        self._judge(t, result, since, down, goes_on)
+        may_go_on = "" in fault.causes
+        self._judge(t, result, since, down, goes_on, may_go_on)
         if not without and not goes_on:
             self._check_category(t, result.cause, since)
         t.leave()
@@ -233,14 +234,21 @@ class Campaign:
         t.released()
         return True
 
-    def _judge(self, t: Trial, result: Result, since: int, down: int, goes_on: bool) -> None:
-        """Take the figures of the truth."""
+    def _judge(
+        self, t: Trial, result: Result, since: int, down: int, goes_on: bool, may_go_on: bool
+    ) -> None:
+        """Take the figures of the truth; a fault that needs no stop is timed from its stop."""
         cycle = np.array([m.cycle for m in t.truth])
         force = np.array([m.force for m in t.truth])
         peak = np.array([m.peak_force for m in t.truth])
         height = np.array([m.position for m in t.truth])
         result.force = float((peak / t.layout.trip_limit).max())
         if not goes_on:
+            if may_go_on:
+                stopping = (
+                    m.cycle for m in t.truth if m.stage != Stage.RUNNING and m.cycle > since
+                )
+                since = next(stopping, since)
             loaded = cycle[(cycle > since) & (force >= FREE).any(axis=1)]
             result.release = (int(loaded.max(initial=since - 1)) + 1 - since) * t.layout.cycle
             result.highest = float(height[cycle >= down].max())
@@ -299,9 +307,10 @@ class Campaign:
                     f"'{result.cause}' in the safety log",
                 )
                 states = self._folder / stops()[-1]["drive_states"]
-                t.client.wait(states.exists, WALL_LIMIT, "drive states beside the log")
-                if np.load(states)["cycle"].size == 0:
-                    t.odd.append("no drive states beside the log")
+                if "safety_supervisor killed" not in result.fault:  # it is to write them later
+                    t.client.wait(states.exists, WALL_LIMIT, "drive states beside the log")
+                    if np.load(states)["cycle"].size == 0:
+                        t.odd.append("no drive states beside the log")
         except (NoAnswer, OSError, ValueError, KeyError) as error:
             t.odd.append(f"safety log: {error!r}")
         if t.recorded and "recorder" not in result.fault:

@@ -1,8 +1,8 @@
 """Node safety_supervisor as the fault campaign runs it: the same, with two ways to spoil it.
 
 The parameter `without_rule` switches one rule off: the campaign shows that its case then ends
-otherwise, so that no rule is untested. The parameter `busy` burns processor time in one
-judgement. Neither exists in the supervisor that people lie on.
+otherwise, so that no rule is untested. The parameter `busy` burns processor time in the next two
+judgements. Neither exists in the supervisor that people lie on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class CampaignSupervisor(SafetySupervisor):
     def __init__(self) -> None:
         super().__init__()
         declare(self, "without_rule", "", "name of a rule to switch off", read_only=False)
-        declare(self, "busy", 0.0, "s of processor time for the next judgement", read_only=False)
-        self._busy = 0.0
+        declare(self, "busy", 0.0, "s of processor time, two judgements", read_only=False)
+        self._busy: list[float] = []
         self._without("")
         self.add_on_set_parameters_callback(self._on_parameters)
 
@@ -35,8 +35,7 @@ class CampaignSupervisor(SafetySupervisor):
         self._supervisor.rules = tuple(rule for rule in rules if rule.name != name)
 
     def _burn(self, _view: View) -> None:
-        busy, self._busy = self._busy, 0.0
-        end = time.thread_time() + busy
+        end = time.thread_time() + (self._busy.pop() if self._busy else 0.0)
         while time.thread_time() < end:
             pass
 
@@ -45,7 +44,7 @@ class CampaignSupervisor(SafetySupervisor):
             if parameter.name == "without_rule":
                 self._without(parameter.value)
             elif parameter.name == "busy":
-                self._busy = parameter.value
+                self._busy = [parameter.value] * 2
         return SetParametersResult(successful=True)
 
 
