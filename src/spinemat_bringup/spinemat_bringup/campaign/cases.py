@@ -17,7 +17,7 @@ import numpy as np
 
 from spinemat_bringup.campaign.trial import MOMENTS, Trial
 from spinemat_bringup.graph import NodeSpec
-from spinemat_interfaces.msg import DriveCommand, DrivePermit, Guarding, PlantTruth
+from spinemat_interfaces.msg import DriveCommand, DrivePermit, PlantTruth
 from spinemat_interfaces.srv import LowerLimits
 from spinemat_ros.codec import doubles
 
@@ -253,22 +253,6 @@ def _end_second(name: str) -> Act:
     return lambda t: t.processes.kill(name)
 
 
-def _guards(t: Trial) -> None:
-    guarding = t.topic("guarding")
-
-    def tell(truth: PlantTruth) -> None:
-        if truth.cycle % 5 == 0:
-            message = Guarding(header=truth.header, active=True, confidence=1.0, reason="trial")
-            guarding.publish(message)
-
-    t.hear(tell)
-
-
-def _relaxes(t: Trial) -> None:
-    t.hear(None)
-    t.topic("guarding").publish(Guarding(active=False))
-
-
 def _lower(**limits: object) -> Act:
     def begin(t: Trial) -> None:
         request = LowerLimits.Request(**({"mass": float("nan")} | limits))
@@ -476,9 +460,9 @@ FAULTS: tuple[Fault, ...] = (
     _moves("the person sits up", "sits up", ("person left", "", "left-right"), "peak", "scan"),
     _moves("the person leaves", "leaves", ("person left",), "peak", rule="person left"),
     _moves("the person rolls", "rolls", ("left-right",), "peak", rule="left-right"),
-    Fault(
-        "the person guards", _guards, ("guarding",), ("peak", "scan"), _relaxes, software=False,
-        rule="guarding",
+    _spoilt(
+        "the person guards", "guarding set active true", ("guarding",), "peak", "scan",
+        software=False, rule="guarding",
     ),
     # the machine
     Fault(

@@ -49,6 +49,7 @@ PATHS = {  # topic -> nodes that publish it
     "safety/state": ("safety_supervisor",),
     "session/state": ("session_orchestrator",),
     "breathing": ("spine_contour",),
+    "guarding": ("spine_contour",),
     "heartbeat": ("finger_actuation", "spine_contour", "session_orchestrator"),
 }
 
