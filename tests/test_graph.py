@@ -131,7 +131,7 @@ def test_who_lies_there_is_felt_and_told(mat: Mat) -> None:
     told: dict[str, list[Any]] = {"presence": [], "guarding": [], "stiffness/running": []}
     for topic, heard in told.items():
         c.listen(topic, heard.append)
-    press = mat.begin(rate=1.0)
+    press = mat.begin(rate=1.0, mass=75.0)
     c.wait(lambda: bool(told["stiffness/running"]), 60.0, "stiffness/running")
     press.cancel()
     c.wait(lambda: press.done, 30.0, "cancel")
@@ -159,8 +159,12 @@ def test_a_posture_strip_becomes_a_curve_and_bad_directions_are_refused(mat: Mat
             m.header.stamp, m.header.frame_id = stamp, f"mat/posture_{i}"
             strip.publish(m)
 
+    def fresh(bad: bool = False) -> None:
+        mat.cycles(5)
+        tell(mat.truth[-1].header.stamp, bad)
+
     def told() -> bool:
-        tell(mat.truth[-1].header.stamp)
+        fresh()
         return bool(curves)
 
     c.wait(told, 30.0, "posture")
@@ -172,7 +176,7 @@ def test_a_posture_strip_becomes_a_curve_and_bad_directions_are_refused(mat: Mat
     known = len(c.events)
 
     def refused() -> bool:
-        tell(mat.truth[-1].header.stamp, bad=True)
+        fresh(bad=True)
         return len(c.events) > known
 
     c.wait(refused, 30.0, "event")

@@ -22,11 +22,13 @@ WINDOW = 6.0  # s, two turns of a slow rhythm
 TOE_END = {"neck": 3.5, "thoracic": 10.0, "lumbar": 10.0}  # N per finger
 LOWER = 0.4  # of the swing of force that is left out at its lower end
 LEAST_SWING = 2.0  # N above that
+SAME_PEAK = 1.5  # N by which peaks may differ: the slope depends on how hard one presses
 LASTING = 10.0  # samples at 50 Hz that count as one independent one
 METHOD = (
-    "inverse slope of a finger's height over its own force, last 6 s of the rhythm, above the toe"
-    " (10 N, neck 3.5 N) and the lowest 40 % of the swing; not a stiffness at rest and not of one"
-    " level; change against the first value of the same press"
+    "inverse slope of a finger's height over its own force, last 6 s of the rhythm, without the"
+    " lowest 40 % of the swing, beyond the toe (10 N, neck 3.5 N) if the rhythm goes there; not a"
+    " stiffness at rest and not of one level; change against the first value of the same press"
+    " whose peaks were within 1.5 N of these"
 )
 
 
@@ -54,7 +56,7 @@ class RunningStiffness:
         self._kept: deque[tuple[Array, Array]] = deque(maxlen=round(WINDOW / period))
         self._period = period
         self._touched = np.zeros(n)  # s
-        self._first, self._first_error = np.full((2, n), np.nan)
+        self._first, self._first_error, self._peak = np.full((3, n), np.nan)
 
     def add(self, position: Array, force: Array, contact: Flags) -> None:
         """Take a sample: heights (m), felt forces (N) and contact, shape (n,) each."""
@@ -69,10 +71,13 @@ class RunningStiffness:
         value, error = np.full((2, n), np.nan)
         if len(self._kept) == self._kept.maxlen:
             z, f = (np.array([kept[i] for kept in self._kept]) for i in (0, 1))
+            peak = f.max(axis=0)
+            self._first[np.abs(peak - self._peak) > SAME_PEAK] = np.nan  # another rhythm
             for i in np.flatnonzero(self._touched >= WINDOW):
                 value[i], error[i] = self._slope(z[:, i], f[:, i], float(self._toe_end[i]))
-        new = np.isnan(self._first) & np.isfinite(value)
-        self._first[new], self._first_error[new] = value[new], error[new]
+            new = np.isnan(self._first) & np.isfinite(value)
+            self._first[new], self._first_error[new] = value[new], error[new]
+            self._peak[new] = peak[new]
         ratio = value / self._first
         share = np.hypot(error / value, self._first_error / self._first)
         return Running(value, error, ratio - 1.0, ratio * share)
@@ -80,7 +85,8 @@ class RunningStiffness:
     def _slope(self, z: Array, f: Array, toe_end: float) -> tuple[float, float]:
         """Stiffness and its standard error, N/m."""
         low, high = float(f.min()), float(f.max())
-        above = f > max(toe_end, low + LOWER * (high - low))
+        beyond = high > toe_end + LEAST_SWING
+        above = f > max(toe_end if beyond else 0.0, low + LOWER * (high - low))
         if above.sum() < 4.0 * LASTING or np.ptp(f[above]) < LEAST_SWING:
             return np.nan, np.nan
         t = np.linspace(-1.0, 1.0, z.size)[above]  # slow creep and breathing

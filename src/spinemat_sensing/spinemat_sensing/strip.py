@@ -48,9 +48,10 @@ class PostureStrip:
     def _on_imu(self, message: Imu) -> None:
         try:
             self._take(message)
+            self._refused = ""
         except InvalidInput as error:
-            if str(error) != self._refused:  # said once, not at every message
-                self._refused = str(error)
+            if error.field != self._refused:  # said once, not at every message
+                self._refused = error.field
                 self._voice.say("refused", f"posture/imu: {error}")
 
     def _take(self, m: Imu) -> None:
