@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future as Stored
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +54,8 @@ class FingerTests:
         self.keep = False
         self._running: SelfTest | None = None
         self._waiting: list[Future] = []
+        self._writer = ThreadPoolExecutor(max_workers=1)  # drive states are answered meanwhile
+        self._storing: Stored[None] | None = None
 
     @property
     def excluded(self) -> Mapping[int, str]:
@@ -77,6 +81,10 @@ class FingerTests:
 
     def tick(self, msg: DriveState, control: FingerController, voice: Voice) -> None:
         """Go on with a test while the drive stage runs; start one if it is due."""
+        if self._storing is not None:
+            if self._storing.done():
+                self._stored(voice)
+            return
         if self._running is None:
             if not self.due or not control.idle:
                 return
@@ -94,8 +102,9 @@ class FingerTests:
         words = self.verdict.words(self._layout)
         voice.say("self-test", words, {"excluded": names}, severity)
         if self.keep or self.stored is None:
-            self._store(voice)
-        self._answer()
+            self._store()
+        if self._storing is None:
+            self._answer()
 
     def drop(self) -> None:
         """Break a test off; the next goal asks for a new one."""
@@ -108,7 +117,7 @@ class FingerTests:
         for future in waiting:
             future.set_result(None)
 
-    def _store(self, voice: Voice) -> None:
+    def _store(self) -> None:
         """Keep what was measured; a failed finger has nothing worth comparing with."""
         assert self.verdict is not None
         m, failed = self.verdict.measured, list(self.verdict.excluded)
@@ -116,10 +125,18 @@ class FingerTests:
         for values in (zero, friction, spring):
             values[failed] = np.nan
         self.stored = replace(m, zero=zero, friction=friction, spring=spring)
-        if self._path is None:
-            return
+        if self._path is not None:
+            self._storing = self._writer.submit(self._write, self._path, self.stored)
+
+    def _write(self, path: Path, calibration: Calibration) -> None:
+        write_whole(path, dump_calibration(self._layout, calibration))
+
+    def _stored(self, voice: Voice) -> None:
+        assert self._storing is not None
         try:
-            write_whole(self._path, dump_calibration(self._layout, self.stored))
+            self._storing.result()
         except OSError as error:
             text = f"calibration not kept: {self._path}: {error.strerror}"
             voice.say("record", text, severity=Event.WARNING)
+        self._storing = None
+        self._answer()

@@ -146,6 +146,8 @@ class FingerActuation(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin anew with a controller that knows nothing; nothing is commanded yet."""
+        nothing = np.zeros(self._layout.n)
+        FingerController(self._layout).step(nothing, nothing)  # loads compiled code: 0.5 s
         self._control = FingerController(self._layout, self._gains)
         self._told = Fingers(self._control)
         self._tests = FingerTests(self._layout, self._calibration)
