@@ -40,8 +40,9 @@ SWAYING = 0.0008  # m/s, that breathing carries the skin
 MODEL_SHARE = 0.06  # of the change that force explains: what the model does not know
 LEARN_NOISE = 4.0  # windows overlap and errors last: samples count for so much less
 OUTLIER = 3.0  # errors from which nothing is learnt, over the standard error
-PUSHED, SURE = 0.03, 4.6  # share of the depth lost, and over its standard error: guarding
-FADES = 3.0  # s, time constant of what is told, and how long guarding is told after a push
+PUSHED, SURE = 0.03, 5.2  # share of the depth lost, and over its standard error: guarding
+FADES = 3.0  # s, time constant with which the stiffening that is told fades
+TOLD = 0.5  # s that guarding is told after a push: shorter than what the supervisor bears
 ONGOING = 0.5  # of the force that was pushed back: with less, guarding is over
 CARRIED, CARRIED_SURE = 0.001, 4.0  # m, and over its standard error: the skin moves
 MOVING_SHARE, MOVING_LEAST = 0.3, 2  # of the fingers that touch, and how many at least
@@ -179,7 +180,7 @@ class ReactionWatch:
         if len(self._past) > self._slow:
             moving, reason = self._look()
         loaded = float(force[self._tense].max(initial=0.0)) > ONGOING * self._pushing
-        guarding = loaded and now - self._pushed <= FADES
+        guarding = loaded and now - self._pushed <= TOLD
         if guarding and not moving:
             reason = self._where
         self.now = Reaction(
