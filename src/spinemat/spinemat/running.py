@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.layout import MatLayout
+from spinemat.reactions import CORNER
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 # All numbers here are engineering choices.
 WINDOW = 6.0  # s, two turns of a slow rhythm
-TOE_END = {"neck": 3.5, "thoracic": 10.0, "lumbar": 10.0}  # N per finger
 LOWER = 0.4  # of the swing of force that is left out at its lower end
 LEAST_SWING = 2.0  # N above that
 SAME_PEAK = 1.5  # N by which peaks may differ: the slope depends on how hard one presses
@@ -52,7 +52,7 @@ class RunningStiffness:
 
     def __init__(self, layout: MatLayout, period: float) -> None:
         n = layout.n
-        self._toe_end = np.array([TOE_END[region] for region in layout.regions])
+        self._toe_end = np.array([CORNER[region] for region in layout.regions])
         self._kept: deque[tuple[Array, Array]] = deque(maxlen=round(WINDOW / period))
         self._period = period
         self._touched = np.zeros(n)  # s
