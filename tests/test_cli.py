@@ -103,11 +103,13 @@ def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
         text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
+        output = ""
         for line in process.stdout:
+            output += line
             if "scan" in line:
                 break
         process.send_signal(signal.SIGINT)
-        output = process.stdout.read()
+        output += process.stdout.read()
         assert process.wait(60) == 130, output
     assert "the fingers release and retract" in output
     assert "cancelled" in output

@@ -129,6 +129,15 @@ def test_gains_are_described_and_guarded(mat: Mat) -> None:
     mat.client.wait(lambda: press.done, 30.0, "cancel")
 
 
+def test_a_strip_that_cannot_be_ends_the_sensing_node_at_start() -> None:
+    spec = NodeSpec("spine_contour", "spinemat_sensing", "spine_contour", True,
+                    {"mat_config": str(MAT), "posture_strip": [0.0, 0.2, 0.1]})  # fmt: skip
+    ended = subprocess.run(command(spec, "/bad"), capture_output=True, text=True, timeout=60)
+    lines = [line for line in ended.stderr.splitlines() if line]
+    assert ended.returncode == 2 and len(lines) == 1
+    assert "posture_strip" in lines[0] and "ascending" in lines[0]
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [

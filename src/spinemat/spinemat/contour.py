@@ -40,7 +40,6 @@ ROUGH_HEAD = 0.02  # m, above C1, where the head comes down to the mat (engineer
 TILT, LEVEL = 0.3, 0.05  # rad, m: standard deviations of slope and height at S1 (choice)
 STANDS_OUT, STANDS_OUT_BY = 5.0, 0.005  # over its error, and m: a row that is left out (choice)
 MOST_LEFT_OUT = 3  # rows
-OTHER_WAY = 0.0  # by which the misfit falls when the head is taken to be at the foot end (choice)
 OTHER_LENGTH = 3.0  # standard deviations of the length of a back that are believed (choice)
 STEPS, SETTLED = 12, 0.01  # of Gauss and Newton; smallest step over the prior error
 METHOD = (
@@ -131,15 +130,6 @@ def fit_contour(
         left out, as not valid.
     """
     valid = np.isfinite(left) & np.isfinite(right)
-    middle = 0.5 * (left + right)
-    for _ in range(MOST_LEFT_OUT):
-        if valid.sum() <= MIN_ROWS:
-            break
-        fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
-        worst = fit.outlier()
-        if worst is None:
-            break
-        valid[np.flatnonzero(valid)[worst]] = False
     asymmetry = float(np.mean((right - left)[valid])) if valid.any() else np.nan
     if valid.sum() < MIN_ROWS:
         none, nan = np.empty(0), np.nan
@@ -147,7 +137,16 @@ def fit_contour(
         return ContourEstimate(
             none, none, none, row_x, left, right, valid, nan, nan, asymmetry, place
         )
+    middle, left_out = 0.5 * (left + right), 0
     fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
+    while left_out < MOST_LEFT_OUT and valid.sum() > MIN_ROWS:
+        worst = fit.outlier()
+        if worst is None:
+            break
+        valid[np.flatnonzero(valid)[worst]] = False
+        left_out += 1
+        fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
+    asymmetry = float(np.mean((right - left)[valid]))
     x = np.unique(np.concatenate([np.arange(row_x[valid][0], row_x[valid][-1], GRID), fit.x[-1:]]))
     z, z_std = fit.at(x)
     place = SpinePlace(float(fit.p[0]), float(fit.p[1]), fit.covariance[:2, :2])
@@ -176,7 +175,7 @@ def fit_contour(
 def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
     ends = fit.x[0] + fit.x[-1]
     turned = _Fit((ends - fit.x)[::-1], fit.z[::-1], noise[::-1], intake)
-    if turned.cost + OTHER_WAY < fit.cost:
+    if turned.cost < fit.cost:
         return "the back is felt the other way round: does the head lie at the foot end?"
     felt, expected = float(fit.p[1]), back_length(intake)
     if abs(felt - expected) > OTHER_LENGTH * BACK_ERROR:

@@ -139,4 +139,5 @@ class FingerTests:
             text = f"calibration not kept: {self._path}: {error.strerror}"
             voice.say("record", text, severity=Event.WARNING)
         self._storing = None
-        self._answer()
+        if self.verdict is not None:  # else another test has been asked for meanwhile
+            self._answer()

@@ -18,7 +18,7 @@ from spinemat_interfaces.action import Press
 from spinemat_ros.codec import doubles, uint16s
 from spinemat_ros.script import wait
 
-ANSWER_WAIT = 10.0  # s of steady time until a goal has to be accepted (engineering choice)
+ANSWER_WAIT = 10.0  # s of steady time in which a server appears or accepts (engineering choice)
 ASK_AGAIN = 2.0  # s of steady time after which a result is asked for again (engineering choice)
 
 
@@ -64,11 +64,24 @@ class ActionCall:
         self._asked = 0.0  # s of steady time, when the server was last asked for something
         self._unwanted: Callable[[], bool] = lambda: False
         self._cancelling = False
+        self._found: Future | None = None
+        self._sought = 0.0  # s of steady time, when the server began to be looked for
         node.create_timer(1.0, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def ready(self) -> bool:
         """Whether the server is there."""
         return bool(self._client.server_is_ready())
+
+    async def find(self) -> bool:
+        """Wait until the server is there, but not for long; return whether it is.
+
+        A node that has just started is not seen by all the others at once.
+        """
+        if not self.ready():
+            if self._found is None:
+                self._found, self._sought = Future(), time.monotonic()
+            await wait(self._found)
+        return self.ready()
 
     async def call(
         self,
@@ -111,6 +124,10 @@ class ActionCall:
         handle.get_result_async().add_done_callback(answered)
 
     def _watch(self) -> None:
+        over = time.monotonic() - self._sought > ANSWER_WAIT
+        if self._found is not None and (over or self.ready()):
+            found, self._found = self._found, None
+            found.set_result(None)
         if self._end is None or self._end.done():
             return
         waited = time.monotonic() - self._asked

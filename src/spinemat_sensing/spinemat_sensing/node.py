@@ -29,7 +29,7 @@ from spinemat_sensing.messages import (
     pose_message,
     stiffness_message,
 )
-from spinemat_sensing.strip import PostureStrip
+from spinemat_sensing.strip import PostureStrip, declare_strip
 from spinemat_sensing.watching import Watching
 
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
@@ -41,6 +41,7 @@ class SpineContour(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("spine_contour")
         self._layout = declare_layout(self)
+        self._places = declare_strip(self)
         self._active = False
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -55,7 +56,7 @@ class SpineContour(LifecycleNode):
         self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self._voice = Voice(self, self._layout)
         self._watching = Watching(self, self._layout, self._voice)
-        self._strip = PostureStrip(self, self._voice)
+        self._strip = PostureStrip(self, self._voice, self._places)
         self._press = ActionCall(self, Press, "fingers/press")
         subscription(self, "fingers/state", self._on_fingers)
         ScriptServer(self, ScanSpine, "scan_spine", self._scan)
@@ -88,6 +89,7 @@ class SpineContour(LifecycleNode):
     async def _scan(self, handle: ServerGoalHandle) -> tuple[Ending, ScanSpine.Result]:
         r = handle.request
         refusal = ""
+        await self._press.find()
         try:
             intake = check_intake(r.sex, r.age, r.stature, r.mass)
         except InvalidInput as error:

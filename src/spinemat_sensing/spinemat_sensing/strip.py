@@ -22,20 +22,26 @@ USUAL_ERROR = float(np.radians(2.0))  # rad, where a sensor does not tell (engin
 FRAME = re.compile(r"(?:.*[/_])?posture_(\d+)")
 
 
+def declare_strip(node: Node) -> np.ndarray:
+    """Declare `posture_strip` and return the places of the sensors, shape (k,), m; k = 0: none.
+
+    Raises:
+        InvalidInput: these cannot be the places of a strip.
+    """
+    words = (
+        "places of a strip's sensors along the back, m above the sacrum's upper edge; one number:"
+        " no strip"
+    )
+    places = declare(node, "posture_strip", [0.0], words)
+    return check_strip(np.array(places)) if len(places) > 1 else np.empty(0)
+
+
 class PostureStrip:
     """Listens to `posture/imu` and publishes `posture` once all sensors are fresh."""
 
-    def __init__(self, node: Node, voice: Voice) -> None:
-        self._node, self._voice = node, voice
-        places = declare(
-            node,
-            "posture_strip",
-            [0.0],
-            "places of a strip's sensors along the back, m above the sacrum's upper edge;"
-            " one number: no strip",
-        )
-        self._places = check_strip(np.array(places)) if len(places) > 1 else np.empty(0)
-        k = self._places.size
+    def __init__(self, node: Node, voice: Voice, places: np.ndarray) -> None:
+        self._node, self._voice, self._places = node, voice, places
+        k = places.size
         self._rotations = np.tile(np.eye(3), (k, 1, 1))
         self._stamps = np.zeros(k, dtype=np.int64)
         self._errors = np.full(k, USUAL_ERROR)
@@ -68,11 +74,14 @@ class PostureStrip:
             raise InvalidInput(
                 "frame_id", m.header.frame_id, f"posture_0 to posture_{self._places.size - 1}"
             )
-        now = nanoseconds(m.header.stamp)
+        now, drive = nanoseconds(m.header.stamp), self._voice.now
+        if drive and not drive - FRESH <= now <= drive + FUTURE:
+            allowed = f"{1e-9 * (drive - FRESH):.3f} to {1e-9 * (drive + FUTURE):.3f} s"
+            raise InvalidInput("stamp", 1e-9 * now, allowed)
+        if self._stamps[i] > drive + FUTURE:
+            self._stamps[:] = self._told = 0  # drive time began anew
         if now <= self._stamps[i]:
             raise InvalidInput("stamp", 1e-9 * now, f"later than {1e-9 * self._stamps[i]:.3f} s")
-        if self._voice.now and now > self._voice.now + FUTURE:
-            raise InvalidInput("stamp", 1e-9 * now, f"up to {1e-9 * self._voice.now:.3f} s (now)")
         if m.orientation_covariance[0] < 0.0:
             raise InvalidInput("orientation_covariance", -1.0, "a sensor that knows directions")
         q = m.orientation

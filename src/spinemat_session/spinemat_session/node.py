@@ -206,6 +206,8 @@ class SessionOrchestrator(Node):
     async def _run(self, handle: ServerGoalHandle) -> tuple[Ending, RunSession.Result]:
         request = handle.request
         try:
+            for call in (self._scan, self._press):
+                await call.find()
             intake, programme = self._check(request)
         except InvalidInput as error:
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
