@@ -174,12 +174,12 @@ class SpineScan:
         if not stiffness:
             return
         groups = self._groups()
-        for i, rows in enumerate(groups):
-            percent = 30.0 + 70.0 * i / len(groups)
+        for i, pressed in enumerate(groups):
+            percent, row = 30.0 + 70.0 * i / len(groups), pressed[0] // 2
             last = i == len(groups) - 1
             self._next += round((i % 2) * STAGGER / self._layout.cycle)
-            yield self._keep("precondition", percent, rows[0], self._probe(rows, False, True))
-            yield self._keep("stiffness", percent, rows[0], self._probe(rows, True, not last))
+            yield self._keep("precondition", percent, row, self._probe(pressed, False, True))
+            yield self._keep("stiffness", percent, row, self._probe(pressed, True, not last))
 
     def _keep(self, phase: str, percent: float, row: int, goal: PressGoal) -> Step:
         self._step = Step(phase, percent, row, goal)
@@ -216,17 +216,26 @@ class SpineScan:
         )
 
     def _groups(self) -> list[list[int]]:
+        """Fingers that probe together: pairs far apart; in a full scan each pair, then sides."""
         good = np.isfinite(self.height.reshape(-1, 2)).all(axis=1)
-        rows = range(len(self._layout.rows))
-        spacing = len(self._layout.rows) if self._full else GROUP_SPACING
-        groups = [[r for r in rows if r % spacing == f and good[r]] for f in range(spacing)]
-        self._untouched = [row for row in rows if not good[row]]
+        n = len(self._layout.rows)
+        self._untouched = [row for row in range(n) if not good[row]]
+        spacing = n if self._full else GROUP_SPACING
+        rows = [[r for r in range(f, n, spacing) if good[r]] for f in range(spacing)]
+        groups = [[2 * r + side for r in group for side in (0, 1)] for group in rows]
+        if self._full:  # the left of a row and the right of one half a back away
+            pairs = [(r, (r + n // 2) % n) for r in range(n)]
+            groups += [
+                [2 * r + side for side, r in enumerate(pair) if good[r]]
+                for pair in pairs
+                if pair[0] != pair[1]
+            ]
         return [group for group in groups if group]
 
-    def _probe(self, rows: list[int], ramp: bool, hold: bool) -> PressGoal:
-        """Press some rows, with every other finger that touches at a light force beside them."""
+    def _probe(self, pressing: list[int], ramp: bool, hold: bool) -> PressGoal:
+        """Press some fingers; every other one that touches rests at a light force."""
         fingers = self._touched()
-        pressed = np.isin(fingers // 2, rows)
+        pressed = np.isin(fingers, pressing)
         careful = self._careful_regions()
         top = np.array([0.5 * (INTERVAL[careful[f]][1] + MARGIN) for f in fingers])
         top = np.minimum(top, 0.97 * self._layout.press_limit[fingers]) * pressed

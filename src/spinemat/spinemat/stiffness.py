@@ -44,7 +44,7 @@ METHOD = (
     " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, at end-expiration (breathing removed"
     " by a two-harmonic fit), supine, from below; rows to levels by the most plausible compliance"
     " matrix (neighbours rest at a light force and feel the movement); single sides: force of one"
-    " finger over its own indentation while both press"
+    " finger over its own indentation while both press and, in a full scan, while it presses alone"
 )
 
 
@@ -214,7 +214,8 @@ class RowProbes:
         self._probes: list[Probe] = []
         # under each finger, N/m, and the rise of force at which the toe ended, N
         self.linear, self.toe, self.corner = np.full((3, 2 * rows), np.nan)
-        self._difference, self._error = np.full((2, rows), np.nan)
+        # m/N under each finger and its error, both of a pair pressing, and one alone
+        self._give, self._give_error = np.full((2, 2, 2 * rows), np.nan)
         self.reason = ["not probed"] * rows
 
     def refuse(self, row: int, reason: str) -> None:
@@ -227,7 +228,7 @@ class RowProbes:
         fit: SegmentFit,
         in_toe: NDArray[np.bool_],
     ) -> None:
-        """Take one ramp.
+        """Take one ramp, of pairs or of single fingers.
 
         Args:
             ramp: which fingers pressed, and how far they came.
@@ -235,6 +236,10 @@ class RowProbes:
             in_toe: fingers whose tissue did not leave its toe, shape (n,).
         """
         rows, rise = self._row_x.size, ramp.rise
+        pairs = (rise > 0.0).reshape(-1, 2)
+        if (pairs.any(axis=1) & ~pairs.all(axis=1)).any():
+            self._add_alone(ramp, fit, in_toe)
+            return
         force, travel, error = np.zeros(rows), np.full(rows, np.nan), np.full(rows, np.nan)
         toe = np.zeros(rows, dtype=bool)
         reached = in_toe | (ramp.push.max(axis=0) > 0.9)
@@ -256,9 +261,8 @@ class RowProbes:
                 self.linear[pair] = rise[pair] / travels
                 self.toe[pair] = rise[pair] / fit.below[pair]
                 self.corner[pair] = rise[pair] * fit.corner[pair]
-                total = float(travels.sum())
-                self._difference[row] = float(travels[1] - travels[0]) / total
-                self._error[row] = float(np.hypot(*fit.error[pair])) / total
+                self._give[0, pair] = travels / rise[pair]
+                self._give_error[0, pair] = fit.error[pair] / rise[pair]
             elif (fit.residual[pair] > MAX_RESIDUAL).any():
                 continue
             else:
@@ -266,6 +270,27 @@ class RowProbes:
             travel[row] = travels.mean()
             error[row] = 0.5 * np.hypot(*fit.error[pair])
         self._probes.append(Probe(force, travel, error, toe))
+
+    def _add_alone(self, ramp: Segment, fit: SegmentFit, in_toe: NDArray[np.bool_]) -> None:
+        reached = ~in_toe & (ramp.push.max(axis=0) > 0.9) & (fit.residual <= MAX_RESIDUAL)
+        for finger in np.flatnonzero((ramp.rise > 0.0) & reached):
+            self._give[1, finger] = fit.above[finger] / ramp.rise[finger]
+            self._give_error[1, finger] = fit.error[finger] / ramp.rise[finger]
+
+    def _sides(self) -> tuple[Array, Array]:
+        """(left - right) / (left + right) of each row's slopes, and its error, shape (rows,).
+
+        How much further one side gives than the other is the same whether both press or each
+        alone, because what one press moves beneath the other finger is the same both ways.
+        """
+        left, right = self._give[:, ::2], self._give[:, 1::2]
+        error = np.hypot(self._give_error[:, ::2], self._give_error[:, 1::2])
+        known = np.isfinite(right - left)
+        weight = np.where(known, error**-2.0, 0.0)
+        sure = np.where(known[0], weight.sum(axis=0), np.nan)
+        apart = np.where(known, weight * (right - left), 0.0).sum(axis=0) / sure
+        total = (left + right)[0]
+        return apart / total, sure**-0.5 / total
 
     @staticmethod
     def _judge(residual: Array, rise: Array, travels: Array, reached: bool) -> str:
@@ -289,7 +314,7 @@ class RowProbes:
         if not self.measured.any():
             return None
         found = deconvolve(self._row_x, self._probes, place)
-        return side_differences(self._row_x, self._offset, self._difference, self._error, found)
+        return side_differences(self._row_x, self._offset, *self._sides(), found)
 
     def levels(self, found: LevelMap | None, place: SpinePlace) -> list[LevelEstimate]:
         """Return an estimate per level C1 … L5 and side, and of the neck's two regions."""
