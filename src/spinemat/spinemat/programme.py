@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 PATTERNS = ("wave_up", "wave_down", "together", "alternating", "left", "right")
 PRELOAD = 2.0  # N per finger (engineering choice)
 APPROACH = 0.03  # m/s: contact is known from the scan
-SUM_SHARE = 0.98  # of what a region may carry: sums are checked at other moments of a turn (choice)
+SUM_SHARE = 0.98  # of what a region may carry: sums are checked at other moments (choice)
 CAREFUL = 0.35  # share of the dose that is taken away where the stiffness is not known (choice)
 
 
