@@ -19,13 +19,15 @@ from spinemat.findings import evenness, findings, over_trend
 from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
 from spinemat.stiffness import Segment, fit_segments
+from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
+from spinemat_sim.faults import Fault
 from spinemat_sim.patient import Patient, presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import sample
-from spinemat_sim.sensing_trials import area_under_roc, feel, intraclass
+from spinemat_sim.sensing_trials import area_under_roc, feel, intraclass, stiffened
 from spinemat_sim.trunk import build_trunk
 from spinemat_sim.urdf import plain_urdf
 
@@ -338,6 +340,38 @@ def test_nobody_on_the_mat_is_said() -> None:
     next(steps)
     with pytest.raises(ScanRefused, match="is anybody on the mat"):
         next(steps)
+
+
+def test_a_load_cell_stuck_in_the_air_leaves_its_levels_out() -> None:
+    loop = loop_of(presets()["average_adult"])
+    loop.plant.break_fingers([Fault(8, "load_cell_stuck", 0.0)])
+    found = scan_plant(loop)
+    near = [e for e in found.levels() if e.side == "both" and abs(e.x - ROWS[4]) < 0.015]
+    assert near and all(not e.valid and e.reason == "no contact" for e in near)
+    assert loop.peak[8] < 6.0, "it ends its search by the force that its drive may give"
+
+
+def test_a_load_cell_that_sticks_under_a_back_stops_the_scan_and_no_number_is_told() -> None:
+    plant = Plant(LAYOUT, lie_down(presets()["average_adult"]), plain_urdf(LAYOUT), 5)
+    loop = SupervisedLoop(plant)
+    loop.self_test()
+    scan = SpineScan(LAYOUT, INTAKE)
+    with pytest.raises(FalseStop, match="load cell|inconsisten|stuck"):
+        for step in scan.steps(0, True):
+            if step.phase == "stiffness":
+                plant.break_fingers([Fault(8, "load_cell_stuck", 0.0)])
+            loop.samples.clear()
+            _, outcome = loop.press(step.goal)
+            scan.take(outcome, loop.samples)
+    assert not any(e.valid for e in scan.levels())
+
+
+def test_a_full_scan_probes_sides_alone_and_tells_the_stiffer_one() -> None:
+    patient = presets()["average_adult"]
+    felt = feel(LAYOUT, stiffened(patient, "T8", 1.0, 0.0), 7, full=True)  # a row lies under T8
+    skew = dict(zip(TRUNK, felt.skew, strict=True))
+    assert skew["T8"] > 0.03 and skew["T8"] > skew["T5"] and skew["T8"] > skew["T11"]
+    assert felt.seconds <= 300.0 and felt.over <= 0.0
 
 
 # --- breathing in real time ---------------------------------------------------------------------

@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 
 Array = NDArray[np.float64]
 
-RATES = np.arange(0.10, 0.50, 0.005)  # Hz, 6 to 30 per minute
+SLOWEST, FASTEST, STEP = 0.10, 0.495, 0.005  # Hz, 6 to 30 per minute
+TURN = 0.25  # turns over the whole record by which neighbouring rates may differ (choice)
 MIN_BREATHS = 1.5  # a shorter record is not believed
 MIN_QUALITY = 0.7  # share of variance explained (engineering choice)
 SHAPED_BREATHS = 2.5  # that must have been seen to tell the shape of one (engineering choice)
@@ -66,22 +67,22 @@ def estimate_breathing(
     if t.size < 20:
         return None
     seen = t.size * float(np.median(np.diff(t)))
-    rates = RATES[RATES * seen >= MIN_BREATHS]
+    step = min(STEP, TURN / float(t[-1] - t[0]))
+    rates = np.arange(SLOWEST, FASTEST + 0.5 * step, step)
+    rates = rates[rates * seen >= MIN_BREATHS]
     if rates.size < 3:
         return None
     s = t - t[-1]
     if trend is None:
         trend = steady_trend(t, np.zeros(t.size, dtype=np.int64))
-    flat = signal - trend @ np.linalg.lstsq(trend, signal, rcond=None)[0]
+    aside = _Aside(trend)
+    flat = aside(signal)
     total = float(flat @ flat)
     if total <= 0.0:
         return None
 
     def residual(rate: float) -> tuple[float, Array]:
-        a = np.concatenate([trend, harmonics(s, rate, 1)], axis=1)
-        x = np.linalg.lstsq(a, signal, rcond=None)[0]
-        r = signal - a @ x
-        return float(r @ r), x[-2:]
+        return _least(aside(harmonics(s, rate, 1)), flat)
 
     costs = [residual(float(f))[0] for f in rates]
     best = int(np.argmin(costs))
@@ -89,15 +90,31 @@ def estimate_breathing(
         return None
     c0, c1, c2 = costs[best - 1 : best + 2]  # parabola through the three best
     curve = c0 - 2.0 * c1 + c2
-    step = float(rates[1] - rates[0])
     rate = float(rates[best]) + (0.5 * (c0 - c2) / curve * step if curve > 0.0 else 0.0)
     cost, (cosine, sine) = residual(rate)
     amplitude = float(np.hypot(cosine, sine))
     found = BreathingEstimate(rate, 0.0, float(t[-1]), amplitude, 1.0 - cost / total)
     if seen * rate < SHAPED_BREATHS:
         return replace(found, phase=_phase(np.array([cosine, sine])))
-    a = np.concatenate([trend, harmonics(s, rate, 3)], axis=1)
-    return replace(found, phase=_phase(np.linalg.lstsq(a, signal, rcond=None)[0][-6:]))
+    return replace(found, phase=_phase(_least(aside(harmonics(s, rate, 3)), flat)[1]))
+
+
+class _Aside:
+    """What a trend of shape (m, k) leaves of columns."""
+
+    def __init__(self, trend: Array) -> None:
+        u, size, _ = np.linalg.svd(trend, full_matrices=False)
+        self._u = u[:, size > 1e-9 * size[0]]  # a column may be zero
+
+    def __call__(self, columns: Array) -> Array:
+        return np.asarray(columns - self._u @ (self._u.T @ columns))
+
+
+def _least(columns: Array, signal: Array) -> tuple[float, Array]:
+    """Least squares: sum of squares that is left, and the coefficients."""
+    x = np.linalg.lstsq(columns, signal, rcond=None)[0]
+    rest = signal - columns @ x
+    return float(rest @ rest), x
 
 
 def _phase(x: Array) -> float:
@@ -120,19 +137,20 @@ def refine_breathing(
 
     Args:
         t, signal, trend: as in `estimate_breathing`.
-        found: what that returned; the rate is looked for within 0.6 breaths per minute around it.
+        found: what that returned; the rate is looked for within 0.6 breaths per minute around it,
+            in a long record within half a turn.
     """
     s = t - t[-1]
+    aside = _Aside(trend)
+    flat = aside(signal)
+    far = min(0.01, 2.0 * TURN / float(t[-1] - t[0]))
 
     def fit(rate: float) -> tuple[float, Array]:
-        a = np.concatenate([trend, harmonics(s, rate, 3)], axis=1)
-        x = np.linalg.lstsq(a, signal, rcond=None)[0]
-        rest = signal - a @ x
-        return float(rest @ rest), x[-6:]
+        return _least(aside(harmonics(s, rate, 3)), flat)
 
     near = minimize_scalar(
         lambda rate: fit(rate)[0],
-        bounds=(found.rate - 0.01, found.rate + 0.01),
+        bounds=(found.rate - far, found.rate + far),
         method="bounded",
         options={"xatol": 1e-5},
     )

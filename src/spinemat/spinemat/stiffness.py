@@ -24,7 +24,7 @@ from spinemat.breathing import (
     since_end_expiration,
 )
 from spinemat.contour import SpinePlace
-from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
+from spinemat.deconvolution import SIDE, LevelMap, Probe, deconvolve, side_differences
 
 Array = NDArray[np.float64]
 
@@ -37,6 +37,7 @@ MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineer
 CORNERS = np.linspace(0.7, 1.4, 15)  # where a tip may leave its toe, over where a pair does
 DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
 LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
+LEAST_TOTAL = 5e-5  # m, of the travel in a whole ramp, which no corner divides (choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
@@ -108,7 +109,9 @@ class SegmentFit(NamedTuple):
         height: at the begin, at end-expiration, m.
         below, above: travel in the whole ramp if it went on as below and above the corner, m.
         corner: share of the ramp at which the toe ended.
+        total: travel in the whole ramp, m.
         error: standard error of `above` (of `height` in a rest), m.
+        total_error: standard error of `total`, m.
         residual: root mean square of what the fit leaves, m.
     """
 
@@ -116,7 +119,9 @@ class SegmentFit(NamedTuple):
     below: Array
     above: Array
     corner: Array
+    total: Array
     error: Array
+    total_error: Array
     residual: Array
 
 
@@ -133,53 +138,92 @@ def fit_segments(
         breath: None: no breathing is removed.
     """
     n = segments[0].height.shape[1]
-    fits = [SegmentFit(*np.full((6, n), np.nan)) for _ in segments]
+    fits = [SegmentFit(*np.full((8, n), np.nan)) for _ in segments]
     for k in range(n):
         mine = [i for i, s in enumerate(segments) if np.isfinite(s.height[:, k]).all()]
         if not mine:
             continue
         blocks = [segments[i].columns(k) for i in mine]
-        z = np.concatenate([segments[i].height[:, k] for i in mine])
-        t = np.concatenate([segments[i].t for i in mine])
-        common = np.empty((t.size, 0)) if breath is None else since_end_expiration(t, breath)
+        heights = [segments[i].height[:, k] for i in mine]
+        times = [segments[i].t for i in mine]
+        if breath is None:
+            breaths = [np.empty((t.size, 0)) for t in times]
+        else:
+            breaths = [since_end_expiration(t, breath) for t in times]
         corner = np.array([segments[i].corner[k] for i in mine])
+        first = [_Aside(b, c, z) for b, c, z in zip(blocks, breaths, heights, strict=True)]
+        moves = _together(first)[0]
         for place, i in enumerate(mine):
             if segments[i].rise[k] > 0.0 and segments[i].corner[k] < 1.0:
+                still = heights[place] - breaths[place] @ moves
                 tried = [segments[i].columns(k, float(later)) for later in CORNERS]
-                costs = []
-                for block in tried:
-                    _, _, rest = _solve([*blocks[:place], block, *blocks[place + 1 :]], common, z)
-                    costs.append(float(rest @ rest))
-                best = int(np.argmin(costs))
+                rests = [still - b @ (np.linalg.pinv(b) @ still) for b in tried]
+                best = int(np.argmin([r @ r for r in rests]))
                 blocks[place] = tried[best]
                 corner[place] *= CORNERS[best]
-        x, spread, rest = _solve(blocks, common, z)
-        row = column = 0
-        for i, block, at_corner in zip(mine, blocks, corner, strict=True):
-            m, q = block.shape
-            left = rest[row : row + m]
+        asides = [_Aside(b, c, z) for b, c, z in zip(blocks, breaths, heights, strict=True)]
+        moves, sure = _together(asides)
+        for i, aside, at_corner in zip(mine, asides, corner, strict=True):
+            x, spread, left = aside.solve(moves, sure)
             # samples close to one another share the drift of what is left
-            variance = DRIFTING * float(left @ left) / m
-            at = column + q - 1
-            error = max(float(spread[at] * np.sqrt(variance)), LEAST_ERROR)
-            below, above = x[column + 1 : column + 3] if q == 3 else (np.nan, np.nan)
-            noise = float(np.sqrt(np.mean(left**2)))
-            values = (x[column], below, above, at_corner, error, noise)
+            variance = DRIFTING * float(left @ left) / left.size
+            last, whole = np.zeros(x.size), np.zeros(x.size)
+            last[-1] = 1.0
+            if x.size == 3:
+                whole[1:] = at_corner, 1.0 - at_corner
+            error, total_error = (
+                float(np.sqrt(variance * (w @ spread @ w))) for w in (last, whole)
+            )
+            below, above = x[1:] if x.size == 3 else (np.nan, np.nan)
+            values = (
+                x[0],
+                below,
+                above,
+                at_corner,
+                float(whole @ x),
+                max(error, LEAST_ERROR),
+                max(total_error, LEAST_TOTAL),
+                float(np.sqrt(np.mean(left**2))),
+            )
             for field, value in zip(fits[i], values, strict=True):
                 field[k] = value
-            row, column = row + m, column + q
     return fits
 
 
-def _solve(blocks: Sequence[Array], common: Array, z: Array) -> tuple[Array, Array, Array]:
-    """Least squares: values, their errors per unit of noise, and what is left."""
-    a = np.concatenate([block_diag(*blocks), common], axis=1)
-    scale = np.linalg.norm(a, axis=0)
-    scale[scale == 0.0] = 1.0
-    a = a / scale
-    inverse = np.linalg.pinv(a.T @ a, hermitian=True)
-    x = inverse @ (a.T @ z)
-    return x / scale, np.sqrt(np.maximum(np.diag(inverse), 0.0)) / scale, z - a @ x
+class _Aside:
+    """One stretch of a least-squares fit whose other columns all stretches share.
+
+    Args:
+        block: columns of this stretch alone, shape (m, q).
+        common: those that all share, shape (m, c).
+        z: what is to be explained, shape (m,).
+    """
+
+    def __init__(self, block: Array, common: Array, z: Array) -> None:
+        self._block, self._common, self._z = block, common, z
+        self._inverse = np.linalg.pinv(block)  # a column may be zero
+        self._seen = self._inverse @ common
+        self.common = common - block @ self._seen
+        self.z = z - block @ (self._inverse @ z)
+
+    def solve(self, shared: Array, covariance: Array) -> tuple[Array, Array, Array]:
+        """Values of this stretch, their covariance per unit of noise, and what is left.
+
+        Args:
+            shared: values of the shared columns, shape (c,).
+            covariance: of these per unit of noise, shape (c, c).
+        """
+        z = self._z - self._common @ shared
+        x = self._inverse @ z
+        spread = self._inverse @ self._inverse.T + self._seen @ covariance @ self._seen.T
+        return x, spread, z - self._block @ x
+
+
+def _together(asides: Sequence[_Aside]) -> tuple[Array, Array]:
+    """Values of the columns that all stretches share, and their covariance per unit of noise."""
+    normal = np.asarray(sum(a.common.T @ a.common for a in asides))
+    inverse = np.linalg.pinv(normal, hermitian=True).astype(float)
+    return inverse @ sum(a.common.T @ a.z for a in asides), inverse
 
 
 def breathing_over(segments: Sequence[Segment]) -> BreathingEstimate | None:
@@ -214,8 +258,10 @@ class RowProbes:
         self._probes: list[Probe] = []
         # under each finger, N/m, and the rise of force at which the toe ended, N
         self.linear, self.toe, self.corner = np.full((3, 2 * rows), np.nan)
-        # m/N under each finger and its error, both of a pair pressing, and one alone
-        self._give, self._give_error = np.full((2, 2, 2 * rows), np.nan)
+        # travel of each finger in a ramp and its error, m: with its neighbour, and alone
+        self._travel, self._travel_error = np.full((2, 2, 2 * rows), np.nan)
+        # by which sides travel apart per (left - right) / (left + right), m; what a roll adds
+        self._apart, self._rolls = np.full((2, rows), np.nan)
         self.reason = ["not probed"] * rows
 
     def refuse(self, row: int, reason: str) -> None:
@@ -261,8 +307,9 @@ class RowProbes:
                 self.linear[pair] = rise[pair] / travels
                 self.toe[pair] = rise[pair] / fit.below[pair]
                 self.corner[pair] = rise[pair] * fit.corner[pair]
-                self._give[0, pair] = travels / rise[pair]
-                self._give_error[0, pair] = fit.error[pair] / rise[pair]
+                self._travel[0, pair] = fit.total[pair]
+                self._travel_error[0, pair] = fit.total_error[pair]
+                self._see_sides(row, rise[pair], fit.below[pair], travels)
             elif (fit.residual[pair] > MAX_RESIDUAL).any():
                 continue
             else:
@@ -273,9 +320,22 @@ class RowProbes:
 
     def _add_alone(self, ramp: Segment, fit: SegmentFit, in_toe: NDArray[np.bool_]) -> None:
         reached = ~in_toe & (ramp.push.max(axis=0) > 0.9) & (fit.residual <= MAX_RESIDUAL)
-        for finger in np.flatnonzero((ramp.rise > 0.0) & reached):
-            self._give[1, finger] = fit.above[finger] / ramp.rise[finger]
-            self._give_error[1, finger] = fit.error[finger] / ramp.rise[finger]
+        use = (ramp.rise > 0.0) & reached
+        self._travel[1, use] = fit.total[use]
+        self._travel_error[1, use] = fit.total_error[use]
+
+    def _see_sides(self, row: int, rise: Array, below: Array, above: Array) -> None:
+        """How far a pair's sides travel apart when they differ.
+
+        A side that is stiffer by a share is taken to be so in its toe and beyond it: the force for
+        every travel is larger by that share. So its travel from the preload to the end of the ramp
+        is shorter by the share times (end force / slope there - preload / slope there).
+        """
+        light = 0.5 * PRELOAD
+        soft, hard = float(np.mean(below / rise)), float(np.mean(above / rise))
+        straight = float(rise.mean()) * hard
+        self._apart[row] = 2.0 * (straight + light * (hard - soft))
+        self._rolls[row] = 2.0 * straight / self._apart[row]
 
     def _sides(self) -> tuple[Array, Array]:
         """(left - right) / (left + right) of each row's slopes, and its error, shape (rows,).
@@ -283,14 +343,13 @@ class RowProbes:
         How much further one side gives than the other is the same whether both press or each
         alone, because what one press moves beneath the other finger is the same both ways.
         """
-        left, right = self._give[:, ::2], self._give[:, 1::2]
-        error = np.hypot(self._give_error[:, ::2], self._give_error[:, 1::2])
+        left, right = self._travel[:, ::2], self._travel[:, 1::2]
+        error = np.hypot(self._travel_error[:, ::2], self._travel_error[:, 1::2])
         known = np.isfinite(right - left)
         weight = np.where(known, error**-2.0, 0.0)
         sure = np.where(known[0], weight.sum(axis=0), np.nan)
         apart = np.where(known, weight * (right - left), 0.0).sum(axis=0) / sure
-        total = (left + right)[0]
-        return apart / total, sure**-0.5 / total
+        return apart / self._apart, sure**-0.5 / self._apart
 
     @staticmethod
     def _judge(residual: Array, rise: Array, travels: Array, reached: bool) -> str:
@@ -314,7 +373,13 @@ class RowProbes:
         if not self.measured.any():
             return None
         found = deconvolve(self._row_x, self._probes, place)
-        return side_differences(self._row_x, self._offset, *self._sides(), found)
+        difference, error = self._sides()
+        # a row's difference belongs to another level when the levels lie elsewhere
+        unsure = np.interp(self._row_x, found.x, [place.errors[v] for v in UP])
+        apart = np.interp(self._row_x, found.x, np.gradient(found.x))
+        error = np.hypot(error, SIDE * np.minimum(unsure / apart, 1.0))
+        offset = self._offset * self._rolls
+        return side_differences(self._row_x, offset, difference, error, found)
 
     def levels(self, found: LevelMap | None, place: SpinePlace) -> list[LevelEstimate]:
         """Return an estimate per level C1 … L5 and side, and of the neck's two regions."""

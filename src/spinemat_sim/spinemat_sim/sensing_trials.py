@@ -82,7 +82,7 @@ class Person(NamedTuple):
         first, again: two scans, the person lying elsewhere in the second.
         full: a full scan; None: not for this person.
         level, stiff: a level made stiffer on both sides (index in `TRUNK`), and that scan.
-        side, one_sided: the same on one side (1.0: left), and that scan.
+        side, one_sided: the same on one side (1.0: left), and a full scan of it.
     """
 
     name: str
@@ -129,7 +129,10 @@ def try_person(layout: MatLayout, patient: Patient, seed: int) -> Person:
         stiff=feel(layout, stiffened(patient, TRUNK[level], 1.0, 1.0), seed + 2),
         side=side,
         one_sided=feel(
-            layout, stiffened(patient, TRUNK[level], float(side > 0), float(side < 0)), seed + 3
+            layout,
+            stiffened(patient, TRUNK[level], float(side > 0), float(side < 0)),
+            seed + 3,
+            full=True,
         ),
     )
 
@@ -295,7 +298,7 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
             np.nanmedian(np.abs([p.first.evenness - p.evenness for p in people]))
         ),
         "quick_scan_s": float(np.max([f.seconds for f in first])),
-        "full_scan_s": float(np.max([f.seconds for f, _ in full])) if full else float("nan"),
+        "full_scan_s": float(np.max([p.one_sided.seconds for p in people])),
         "over_probe_n": float(np.max([f.over for f in first])),
         "scan_breath_per_min": 60.0 * float(np.nanmedian(np.abs([f.breath for f in first]))),
     }
