@@ -18,7 +18,7 @@ from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
 from spinemat.findings import evenness, findings, over_trend
 from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
-from spinemat.stiffness import Segment, fit_segments
+from spinemat.segments import Segment, fit_segments
 from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
@@ -356,7 +356,7 @@ def test_a_load_cell_that_sticks_under_a_back_stops_the_scan_and_no_number_is_to
     loop = SupervisedLoop(plant)
     loop.self_test()
     scan = SpineScan(LAYOUT, INTAKE)
-    with pytest.raises(FalseStop, match="load cell|inconsisten|stuck"):
+    with pytest.raises(FalseStop, match="load cell"):
         for step in scan.steps(0, True):
             if step.phase == "stiffness":
                 plant.break_fingers([Fault(8, "load_cell_stuck", 0.0)])

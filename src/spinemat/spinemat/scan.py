@@ -22,15 +22,13 @@ from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import RISE, PressGoal, Waveform
+from spinemat.segments import Segment, breathing_over, fit_segments
 from spinemat.stiffness import (
     INTERVAL,
     LEAST_INTERVAL,
     PRELOAD,
     LevelEstimate,
     RowProbes,
-    Segment,
-    breathing_over,
-    fit_segments,
 )
 
 Array = NDArray[np.float64]
