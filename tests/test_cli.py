@@ -53,7 +53,7 @@ def bad_mat(tmp_path: Path) -> Path:
     [
         (["--mat", "mat.yaml"], ("rows[12].x", "2.0", "-0.55 to 0.85 m")),
         (["--mat", "none.yaml"], ("none.yaml", "No such file")),
-        (["--programme", "nonsense"], ("programme", "nonsense", "demo, daily")),
+        (["--programme", "nonsense"], ("programme", "nonsense", "demo")),
         (["--patient", "99999"], ("99999", "4853")),
     ],
 )

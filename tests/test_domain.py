@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from mats import MAT, ROOT, closed_loop
-from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions, regions_at
+from mats import MAT, closed_loop
+from spinemat.anatomy import LEVELS, TRUNK, level_positions, regions_at
 from spinemat.breathing import estimate_breathing
 from spinemat.drive import SLOW_SPEED, Category, DriveStage, Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout, parse_layout
 from spinemat.press_goal import PressGoal, Waveform, wave
-from spinemat.programme import load_programmes, plan_phase
 from spinemat_sim.control_trials import scan as scan_spine
 
 LAYOUT = load_layout(MAT)
@@ -213,37 +211,6 @@ def test_the_drive_refuses_a_permit_of_unknown_category() -> None:
     stage.step(cycle + 1, np.zeros(LAYOUT.n))
     assert "category 7" in (stage.permit(cycle + 1, True, 7, "a") or "")
     assert stage.answered[1] == cycle, "it counts as none"
-
-
-# ---- programmes ----------------------------------------------------------------------------
-
-
-def test_plans_keep_limits_weight_and_contact(tmp_path: Path) -> None:
-    intake = check_intake("female", 60.0, 1.55, 48.0)
-    height = np.full(LAYOUT.n, 0.005)
-    height[[8, 9]] = np.nan
-    known = np.ones(LAYOUT.n, dtype=bool)
-    for programme in load_programmes(ROOT / "config/programmes.yaml").values():
-        for phase in programme.phases:
-            goal = plan_phase(phase, LAYOUT, intake, height, known)
-            assert goal is not None
-            assert not np.isin([8, 9], goal.fingers).any(), "press only where contact was found"
-            top = goal.preload + goal.amplitude
-            assert (top <= 0.95 * LAYOUT.press_limits[phase.region] + 1e-9).all()
-            assert (top <= LAYOUT.press_limit[goal.fingers]).all()
-            less = plan_phase(phase, LAYOUT, intake, height, ~known)
-            assert less is not None
-            assert less.amplitude.sum() <= goal.amplitude.sum()
-
-
-def test_a_bad_programme_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(
-        "p: {title: t, phases: [{region: lumbar, pattern: wave_up, intensity: 2.0,"
-        " rate: 0.5, duration: 10.0}]}"
-    )
-    with pytest.raises(InvalidInput, match=r"phases\[0\]\.intensity: 2\.0 .* 0 to 0\.95"):
-        load_programmes(path)
 
 
 # ---- in the plant --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import find_peaks
 
 from mats import MAT, closed_loop
 from spinemat.anatomy import regional_sums
@@ -251,7 +252,7 @@ def test_regions_fade_out_and_breathing_in_takes_force_away() -> None:
     for name, seconds in (("as asked", 3.0), ("breathing in", 3.0), ("one region", 3.0)):
         while run.phase < Phase.RHYTHM:
             loop.step(run)
-        run.breath = 1.0 if name == "breathing in" else 0.0
+        run.breath = 0.5 if name == "breathing in" else 0.0
         run.taking_part = np.array([True, True, name != "one region", name != "one region"])
         peak = np.zeros(26)
         for i in range(round(seconds / LAYOUT.cycle)):
@@ -262,6 +263,31 @@ def test_regions_fade_out_and_breathing_in_takes_force_away() -> None:
     np.testing.assert_allclose(peaks["as asked"], 10.0, atol=0.1)
     np.testing.assert_allclose(peaks["breathing in"], 2.0 + 0.7 * 8.0, atol=0.1)
     np.testing.assert_allclose(peaks["one region"], [10.0, 10.0, 2.0, 2.0], atol=0.1)
+
+
+@pytest.mark.parametrize(("rate", "breath"), [(0.25, 0.23), (0.5, 0.2), (0.2, 0.31), (0.4, 0.35)])
+def test_a_gated_rhythm_peaks_while_the_person_breathes_out(rate: float, breath: float) -> None:
+    goal = check_goal(
+        LAYOUT, **asked(waveform=0, preload=[2.0] * 2, amplitude=[8.0] * 2, rate=rate,
+                        duration=50.0, gated=True)
+    )  # fmt: skip
+    loop = Springs(LAYOUT, np.full(26, 6000.0), np.full(26, 0.005))
+    run = PressRun(goal, LAYOUT)
+    asked_for, phases = [], []
+    wander = np.random.default_rng(4)
+    phase = 0.35
+    while not run.done:
+        phase += breath * LAYOUT.cycle * (1.0 + 0.1 * np.sin(0.3 * loop.cycle * LAYOUT.cycle))
+        run.breath = (phase + wander.normal(0.0, 0.01)) % 1.0
+        run.breath_rate = breath
+        loop.step(run)
+        asked_for.append(loop.control.reference[goal.fingers[0]])
+        phases.append(phase % 1.0)
+    top = find_peaks(asked_for, prominence=3.0)[0]
+    at = np.array(phases)[top]
+    assert at.size >= 0.7 * 50.0 * breath / np.ceil(breath / rate)
+    assert np.mean((at > 0.4) & (at < 1.0)) >= 0.9
+    assert np.diff(top).min() * LAYOUT.cycle >= 0.95 / rate, "never faster"
 
 
 @settings(max_examples=10, deadline=None)

@@ -6,7 +6,7 @@ setup(
     name="spinemat_session",
     version="0.1.0",
     packages=find_packages(include=["spinemat_session", "spinemat_session.*"]),
-    package_data={"spinemat_session": ["py.typed"]},
+    package_data={"spinemat_session": ["py.typed", "record/migrations/**/*.py"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/spinemat_session"]),
         ("share/spinemat_session", ["package.xml"]),

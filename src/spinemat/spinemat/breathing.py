@@ -112,7 +112,7 @@ class _Aside:
 
 def _least(columns: Array, signal: Array) -> tuple[float, Array]:
     """Least squares: sum of squares that is left, and the coefficients."""
-    x = np.linalg.lstsq(columns, signal, rcond=None)[0]
+    x: Array = np.asarray(np.linalg.lstsq(columns, signal, rcond=None)[0], dtype=float)
     rest = signal - columns @ x
     return float(rest @ rest), x
 

@@ -25,6 +25,11 @@ SEEK_FORCE = 0.8  # N, held by the first fingers while the others still search
 UNLOAD_TIME = 0.4  # s, smooth release at the end and on cancel
 INSPIRATION = 0.3  # share of the amplitude that breathing in takes away (engineering choice)
 GATE_TIME = 0.3  # s over which a gate opens or shuts (engineering choice)
+GATED_RATE = 0.5  # Hz, up to which a gated rhythm keeps step with the breath (engineering choice)
+EXPIRING = 0.7  # turns after end-expiration: the middle of breathing out (engineering choice)
+PEAK = 0.5  # turns of a rhythm at which it presses most
+IN_STEP = 0.1  # turns off the breath within which a rhythm may begin (engineering choice)
+CATCH_UP = 2.0, 0.3  # per turn off the breath, and most, by which the rhythm runs faster or slower
 
 
 class Phase(IntEnum):
@@ -50,7 +55,8 @@ class PressRun:
     end_cycle: int = 0
     strength: float = 1.0
     clamp_events: int = 0
-    breath: float = float("nan")
+    breath: float = float("nan")  # turns since end-expiration, [0, 1); NaN: not felt
+    breath_rate: float = float("nan")  # Hz
     cancelled: bool = False
     peak: Array = field(init=False)
     work: Array = field(init=False)
@@ -66,6 +72,7 @@ class PressRun:
     _before: tuple[Array, Array] | None = field(init=False, default=None)
     taking_part: NDArray[np.bool_] = field(init=False)
     _turns: float = field(init=False, default=0.0)
+    _breaths: float = field(init=False, default=0.0)
     _lag: Array = field(init=False)  # turns
     _found: NDArray[np.int64] = field(init=False)  # fingers of the goal that found contact
     rate: float = field(init=False)
@@ -174,12 +181,13 @@ class PressRun:
         missing = self.strength * self.taking_part - self._strength
         if missing.any():
             self._strength = self._strength + np.clip(missing, -change, change)
-        open_to = 1.0
+        open_to, rate = 1.0, self.rate
         if goal.gated and np.isfinite(self.breath):
-            open_to -= INSPIRATION * min(max(self.breath, 0.0), 1.0)
+            open_to -= INSPIRATION * (0.5 - 0.5 * np.cos(2.0 * np.pi * self.breath))
+            rate = self._with_breath()
         change = dt / GATE_TIME
         self._gate += min(max(open_to - self._gate, -change), change)
-        self._turns += self.rate * dt
+        self._turns += rate * dt
         w = wave(goal.waveform, self._turns - self._lag)
         self._ask(control, goal.preload + self._gate * self._strength * goal.amplitude * w)
         error = (force - control.reference[goal.fingers]) * self.contact
@@ -191,6 +199,23 @@ class PressRun:
                 self._finish(cycle)
             else:
                 self._enter(Phase.UNLOAD, cycle)
+
+    def _with_breath(self) -> float:
+        """Turns per second with which the rhythm peaks while the person breathes out.
+
+        One press for every breath, or for every second, third … one when it may not be as fast as
+        that. It waits for its first turn and then follows; never faster than asked for.
+        """
+        if self.rate > GATED_RATE or not self.breath_rate > 0.0:
+            return self.rate
+        self._breaths += (self.breath - self._breaths + 0.5) % 1.0 - 0.5
+        each = max(int(np.ceil(self.breath_rate / self.rate - 1e-6)), 1)
+        ahead = (self._turns - PEAK - (self._breaths - EXPIRING) / each + 0.5) % 1.0 - 0.5
+        if self._turns == 0.0 and abs(ahead) > IN_STEP:
+            return 0.0
+        gain, most = CATCH_UP
+        step = min(max(gain * ahead, -most), most)
+        return min(self.breath_rate / each * (1.0 - step), self.rate)
 
     def _measure(self, control: FingerController, force: Array) -> None:
         """Peaks, travel since the first touch, and work put in (trapezoid rule, inward only)."""

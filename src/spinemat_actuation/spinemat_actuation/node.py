@@ -184,7 +184,7 @@ class FingerActuation(LifecycleNode):
             if press.handle.is_cancel_requested:
                 press.run.cancel(msg.cycle)
             if press.run.goal.gated:
-                press.run.breath = self._inspired(now)
+                press.run.breath, press.run.breath_rate = self._breathing(now)
             press.run.tick(msg.cycle, self._control)
         velocity, ceiling = self._control.step(position, force)
         self._commands.publish(self._told.answer(msg, velocity, ceiling))
@@ -309,15 +309,14 @@ class FingerActuation(LifecycleNode):
         if msg.valid and np.isfinite(msg.rate) and np.isfinite(msg.phase):
             self._breath = (nanoseconds(msg.header.stamp), msg.rate, msg.phase)
 
-    def _inspired(self, now: int) -> float:
-        """How far the person has breathed in by the last breathing felt, [0, 1]; NaN unknown."""
-        if self._breath is None:
-            return float("nan")
-        since, rate, phase = self._breath
-        seconds = 1e-9 * (now - since)
-        if not 0.0 <= seconds <= BREATH_AGE:
-            return float("nan")
-        return float(0.5 - 0.5 * np.cos(phase + 2.0 * np.pi * rate * seconds))
+    def _breathing(self, now: int) -> tuple[float, float]:
+        """Turns since end-expiration by the last breathing felt, and its rate, Hz; NaN unknown."""
+        if self._breath is not None:
+            since, rate, phase = self._breath
+            seconds = 1e-9 * (now - since)
+            if 0.0 <= seconds <= BREATH_AGE:
+                return (phase / (2.0 * np.pi) + rate * seconds) % 1.0, rate
+        return float("nan"), float("nan")
 
     # -- goals -----------------------------------------------------------------------------
 

@@ -31,6 +31,9 @@ from spinemat_bringup.cli_common import (
 )
 from spinemat_bringup.cli_evaluate import evaluate
 from spinemat_bringup.cli_patient import patient_group
+from spinemat_bringup.cli_person import person_group
+from spinemat_bringup.cli_programme import programme_group
+from spinemat_bringup.cli_record import record_group
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
 from spinemat_bringup.graph import SIMULATORS
 from spinemat_bringup.outcome import software_version
@@ -214,7 +217,7 @@ def session() -> None:
 @session.command("run")
 @_person_options
 @click.option("--id", "person_id", default="anonymous", show_default=True, help="Synthetic id.")
-@click.option("--programme", default="daily", show_default=True)
+@click.option("--programme", default="daily_5", show_default=True)
 @namespace_option
 def session_run(
     sex: str,
@@ -324,5 +327,17 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
-for command in (patient_group, bench, evaluate, stop, reset, status, events, faults):
+for command in (
+    patient_group,
+    programme_group,
+    person_group,
+    record_group,
+    bench,
+    evaluate,
+    stop,
+    reset,
+    status,
+    events,
+    faults,
+):
     main.add_command(command)

@@ -109,18 +109,32 @@ class Interrupt:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn the errors that people can act on into one clear line."""
+def input_errors() -> Iterator[None]:
+    """Turn a value that is not acceptable into one clear line; for commands without a mat."""
     from spinemat.errors import InvalidInput
-    from spinemat_bringup.client import NoAnswer
-    from spinemat_bringup.demo import NodeDied
 
     try:
         yield
     except InvalidInput as error:
         raise click.ClickException(str(error)) from error
-    except (NoAnswer, NodeDied) as error:
-        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors that people can act on into one clear line."""
+    from spinemat_bringup.client import NoAnswer
+    from spinemat_bringup.demo import NodeDied
+
+    with input_errors():
+        try:
+            yield
+        except (NoAnswer, NodeDied) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def tell(text: str) -> None:
+    """Print a text of somebody else's as it is: no wrapping, and brackets are no mark-up."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextmanager

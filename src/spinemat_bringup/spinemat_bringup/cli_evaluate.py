@@ -41,3 +41,56 @@ def evaluate_sensing(
         if picture is not None:
             draw(people, picture)
     finish(outcome, json_file)
+
+
+@evaluate.command("course")
+@click.option("--people", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--weeks", type=click.IntRange(1, 52), default=8, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1000,
+    show_default=True,
+    help="Seed of people, sensors and all that happens.",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; default: one per core.")
+@click.option(
+    "--spot",
+    type=click.IntRange(0, 500),
+    default=2,
+    show_default=True,
+    help="Sessions that are done once more on the full plant.",
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    help="Keep the record there: a path of an SQLite file, or postgresql://…; default: nowhere.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw stiffness and dose over the weeks into this PNG.",
+)
+@json_option
+def evaluate_course(
+    people: int,
+    weeks: int,
+    seed: int,
+    jobs: int | None,
+    spot: int,
+    database: str | None,
+    picture: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Weeks of sessions on the twin, and what the record says of them beside the truth."""
+    from spinemat_bringup.evaluate_course import course, draw
+    from spinemat_session.record import StoreError
+
+    with plain_errors(), console.status(f"{people} people come for {weeks} weeks"):
+        try:
+            outcome, judged = course(people, weeks, seed, jobs, spot, database)
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+        if picture is not None:
+            draw(judged, picture)
+    finish(outcome, json_file)

@@ -16,7 +16,7 @@ from rich.console import Console
 from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
-from spinemat.programme import load_programmes
+from spinemat.session_programme import load_programmes
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import NAMESPACE, GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome, software_version
@@ -95,7 +95,7 @@ def run_demo(
     started = time.monotonic()
     mat = options.mat_config or share("config", "mat.yaml")
     layout = load_layout(mat)
-    programmes = load_programmes(share("config", "programmes.yaml"))
+    programmes = load_programmes(share("config", "programmes"))
     if options.programme not in programmes:
         raise InvalidInput("programme", options.programme, ", ".join(programmes))
     patient = find_patient(options.patient, options.seed)

@@ -74,7 +74,7 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             "session_orchestrator",
             parameters=mat
             | {
-                "programmes": str(share("config", "programmes.yaml")),
+                "programmes": str(share("config", "programmes")),
                 "sessions_dir": str(options.sessions_dir or ""),
             },
         ),

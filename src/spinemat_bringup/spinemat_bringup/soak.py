@@ -53,7 +53,7 @@ def soak(
         age=float(patient.age),
         stature=float(patient.stature),
         mass=float(patient.mass),
-        programme="daily",
+        programme="daily_5",
     )
     sessions, stops = 0, 0
     times: list[float] = []

@@ -29,6 +29,11 @@ class CycleWaiter:
         self._seen = 0
         self._waiting: list[tuple[int, Future]] = []
 
+    @property
+    def cycle(self) -> int:
+        """The last one seen."""
+        return self._seen
+
     def seen(self, cycle: int) -> None:
         """Note a drive cycle."""
         self._seen = cycle

@@ -72,6 +72,8 @@ TOPICS: dict[str, Topic] = {
     "posture": Topic(msg.Contour, STREAM),
     "pressure": Topic(msg.Pressure, STREAM),
     "comfort": Topic(msg.ComfortReport, COMMAND_INPUT),
+    "plan": Topic(msg.SessionPlan, LATCHED),
+    "breathing/cue": Topic(msg.BreathingCue, STREAM),
     "heartbeat": Topic(msg.Heartbeat, STREAM),
     "stop": Topic(Empty, COMMAND_INPUT),
     "safety/state": Topic(msg.SafetyState, LATCHED),

@@ -7,56 +7,61 @@ a refusal ends the session as ABORTED with everything measured so far kept.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from spinemat.anatomy import Intake, check_intake
+from spinemat import __version__
+from spinemat.backing_off import TOO_MUCH
 from spinemat.errors import InvalidInput, choice, number
-from spinemat.programme import Programme, load_programmes, plan_phase
-from spinemat.scan import GAP, QUICK_TIME
+from spinemat.plan import SessionPlan, edit
+from spinemat.plan_record import plan_to_mapping
+from spinemat.scan import GAP
+from spinemat.session_programme import Programme, Rescan, Scan, check, load_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
-from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
-from spinemat_interfaces.srv import Adjust, LowerLimits
-from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
+from spinemat_interfaces.msg import (
+    ComfortReport,
+    Event,
+    FingerState,
+    Guarding,
+    SafetyState,
+    SessionState,
+)
+from spinemat_interfaces.srv import Adjust, ConfirmPlan, LowerLimits
+from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost
 from spinemat_ros.codec import floats, nanoseconds
-from spinemat_ros.files import write_whole
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
+from spinemat_session.intake import Prepared, prepare
+from spinemat_session.keeping import Keeping, clock
+from spinemat_session.planning import felt_by, history, make_plan, plan_message
+from spinemat_session.record.faults import StoreError
+from spinemat_session.record.store import Store
+from spinemat_session.treating import LOOK, SessionEnded, Treatment, pressed_most
 
 STATE_CYCLES = 25  # session/state at 10 Hz
-RESCAN_TIME = QUICK_TIME - 9.0  # s: contact is known
-PHASE_TIME = 4.0  # s around the rhythm of a press
-MIN_PIECE = 1.0  # s: a shorter rest of a paused phase is not resumed
+PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactly
+KEEP_TIME = 1.0  # s of drive time between two notes in the record
+SHAM = "sham"  # programme that touches without a dose
+PRESSED = 3.0  # N on a finger, from which a level counts as pressed (engineering choice)
 
 PHASES = {
     getattr(SessionState, name): name
     for name in (
-        "IDLE",
-        "INTAKE",
-        "ON_MAT",
-        "SCAN",
-        "PLAN",
-        "TREAT",
-        "PAUSED",
-        "RESCAN",
-        "REPORT",
+        "IDLE", "INTAKE", "ON_MAT", "SCAN", "PLAN", "TREAT", "PAUSED", "RESCAN", "REPORT",
         "ABORTED",
     )
-}
-
-
-class SessionEnded(RuntimeError):
-    """The session cannot go on; the message says why, for people."""
+}  # fmt: skip
+T = TypeVar("T")
 
 
 class SessionOrchestrator(Node):
@@ -65,50 +70,102 @@ class SessionOrchestrator(Node):
     def __init__(self) -> None:
         super().__init__("session_orchestrator")
         self._layout = declare_layout(self)
-        path = declare(self, "programmes", "", "path of the YAML file with the programmes")
+        path = declare(self, "programmes", "", "folder with the programmes, one YAML file each")
         self._programmes = load_programmes(path)
+        for name, programme in self._programmes.items():
+            try:
+                check(programme, self._layout)
+            except InvalidInput as error:
+                field = f"{name}.yaml: {error.field}"
+                raise InvalidInput(field, error.value, error.allowed) from error
         self._sessions = declare(
             self, "sessions_dir", "", "folder in which each session gets one; empty: no record"
         )
+        database = declare(
+            self,
+            "database",
+            "",
+            "URL of the database of all sessions; empty: spinemat.db in sessions_dir; none: none",
+        )
         self._state = SessionState(phase=SessionState.IDLE)
         self._goal: ServerGoalHandle | None = None
-        self._paused = False
-        self._cycle = 0
-        self._spent = self._planned = 0.0
-        self._began = 0
-        self._stops = 0
+        self._cycle = self._began = self._stops = 0
+        self._planned = 0.0
+        self._hurt = ""  # a report after which the session ends
         self._safety: SafetyState | None = None
-        self._kept: dict[str, Any] = {}
-        self._pressing: Press.Goal | None = None
-        self._states = publisher(self, "session/state")
+        self._plan: SessionPlan | None = None
+        self._decided: bool | None = None  # what a clinician said of the plan
+        self._states, self._plans = publisher(self, "session/state"), publisher(self, "plan")
         self._voice = Voice(self, self._layout)
         self._cycles = CycleWaiter()
+        self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
+        self._keeping = Keeping(self._sessions, database, self._voice)
         self._scan = ActionCall(self, ScanSpine, "scan_spine")
-        self._press = ActionCall(self, Press, "fingers/press")
         self._retract = ActionCall(self, Retract, "fingers/retract")
+        self._press = ActionCall(self, Press, "fingers/press")
+        self._treatment = Treatment(
+            self, self._voice, self._cycles, self._press, self._unwanted, self._why, self._enter
+        )
         self._limits = self.create_client(LowerLimits, "limits")
-        self._adjust = self.create_client(Adjust, "fingers/adjust")
         subscription(self, "fingers/state", self._on_fingers)
         subscription(self, "safety/state", self._on_safety)
+        subscription(self, "guarding", self._on_guarding)
+        subscription(self, "comfort", self._on_comfort)
         ScriptServer(self, RunSession, "run_session", self._run, result_timeout=3600)
         self.create_service(Trigger, "pause", self._on_pause)
         self.create_service(Trigger, "resume", self._on_resume)
         self.create_service(Adjust, "adjust", self._on_adjust)
+        self.create_service(ConfirmPlan, "confirm_plan", self._on_confirm)
         self._tell()
+
+    def destroy_node(self) -> None:
+        """End, with everything written."""
+        self._keeping.close()
+        super().destroy_node()
 
     # -- listening -------------------------------------------------------------------------
 
     def _on_fingers(self, msg: FingerState) -> None:
         self._cycle = msg.cycle
         self._voice.tick(msg.cycle, nanoseconds(msg.header.stamp))
+        self._treatment.on_fingers(msg)
+        self._look(msg)
         for call in (self._scan, self._press, self._retract):
             call.poll()
         self._cycles.seen(msg.cycle)
         if msg.cycle % STATE_CYCLES == 0:
             self._tell()
+        if self._goal is not None and msg.cycle % round(KEEP_TIME / self._layout.cycle) == 0:
+            given = self._treatment.delivered
+            self._keeping.alive(given.levels() if given is not None else None)
+
+    def _look(self, msg: FingerState) -> None:
+        """Note where it presses now."""
+        self._state.level, self._state.force = "", float(max(msg.force, default=0.0))
+        self._state.strength = self._treatment.strength
+        if self._plan is not None and self._treatment.pressing is not None:
+            level, force = pressed_most(self._plan.on_mat(self._layout), floats(msg.force))
+            self._state.level = level if force >= PRESSED else ""
 
     def _on_safety(self, msg: SafetyState) -> None:
         self._safety = msg
+
+    def _on_guarding(self, msg: Guarding) -> None:
+        self._treatment.on_guarding(msg.active)
+
+    def _on_comfort(self, msg: ComfortReport) -> None:
+        """Give way at once; a report that cannot be is refused with an event."""
+        try:
+            pain = number("pain", int(msg.pain), 0, 10)
+            done = self._treatment.report(pain, msg.place)
+        except InvalidInput as error:
+            self._voice.say("refused", f"comfort: {error}", severity=Event.WARNING)
+            return
+        if pain >= TOO_MUCH and self._goal is not None:
+            self._hurt, done = f"pain {pain:g} of 10 was reported", "the session ends"
+        words = f"pain {pain:g} of 10{f' at {msg.place}' if msg.place else ''}: {done}"
+        self._voice.say("comfort", words, {"pain": pain, "place": msg.place, "action": done})
+        self._keeping.comfort(msg.place, pain, done)
 
     def _tell(self) -> None:
         s = self._state
@@ -123,66 +180,94 @@ class SessionOrchestrator(Node):
 
     def _enter(self, phase: int, detail: str = "") -> None:
         self._state.phase, self._state.detail = phase, detail
-        self._voice.say(
-            "phase", f"{PHASES[phase]}{': ' if detail else ''}{detail}", {"phase": PHASES[phase]}
-        )
+        name = PHASES[phase]
+        words = f"{name}{': ' if detail else ''}{detail}"
+        self._voice.say("phase", words, {"phase": name})
+        self._keeping.phase(name)
         self._tell()
 
     def _unwanted(self) -> bool:
         stopped = self._safety is not None and self._safety.state == SafetyState.STOPPED
         cancelled = self._goal is not None and bool(self._goal.is_cancel_requested)
-        return stopped or cancelled
+        return stopped or cancelled or bool(self._hurt)
 
     # -- services --------------------------------------------------------------------------
 
     def _on_pause(self, _request: Trigger.Request, response: Trigger.Response) -> Any:
         treating = self._state.phase == SessionState.TREAT
-        self._paused = self._paused or treating
-        response.success = self._paused
+        self._treatment.paused = self._treatment.paused or treating
+        response.success = self._treatment.paused
         response.message = (
             "pausing"
-            if self._paused
-            else (f"nothing to pause in {PHASES[self._state.phase]}; allowed: in TREAT")
+            if self._treatment.paused
+            else f"nothing to pause in {PHASES[self._state.phase]}; allowed: in TREAT"
         )
         return response
 
     def _on_resume(self, _request: Trigger.Request, response: Trigger.Response) -> Any:
-        response.success = self._paused
-        response.message = "resuming" if self._paused else "not paused"
-        self._paused = False
+        response.success = self._treatment.paused
+        response.message = "resuming" if self._treatment.paused else "not paused"
+        self._treatment.paused = False
         return response
 
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Any:
         """Check here and pass on: a service that waits for another would block this executor."""
+        pressing = self._treatment.pressing
         try:
-            if self._pressing is None:
+            if pressing is None:
                 raise InvalidInput("adjust", PHASES[self._state.phase], "in TREAT")
             if not np.isnan(request.strength):
                 number("strength", request.strength, 0.0, 1.0)
             if not np.isnan(request.rate):
-                number("rate", request.rate, 0.2, self._pressing.rate, "Hz")
-            if not self._adjust.service_is_ready():
+                number("rate", request.rate, 0.2, pressing.rate, "Hz")
+            if not self._treatment.ready_to_adjust():
                 raise InvalidInput("graph", "fingers/adjust is missing", "finger_actuation runs")
         except InvalidInput as error:
             response.success, response.message = False, str(error)
             return response
-        self._adjust.call_async(request)
-        response.success, response.message = True, "passed on to the fingers"
         self._voice.say("adjust", f"strength {request.strength:g}, rate {request.rate:g} Hz")
+        self._treatment.adjust(request)
+        response.success, response.message = True, "passed on to the fingers"
+        return response
+
+    def _on_confirm(self, request: ConfirmPlan.Request, response: ConfirmPlan.Response) -> Any:
+        """Apply a clinician's changes all or none, and go on or end."""
+        try:
+            if self._plan is None or self._state.phase != SessionState.PLAN:
+                raise InvalidInput("confirm_plan", PHASES[self._state.phase], "while a plan waits")
+            if not request.by.strip():
+                raise InvalidInput("by", request.by, "who decides: a synthetic id")
+            if not request.accept and not request.reason.strip():
+                raise InvalidInput("reason", request.reason, "one line, for declining")
+            if len(request.levels) != len(request.factors):
+                raise InvalidInput("factors", list(request.factors), "one for each level")
+            plan = self._plan
+            for level, factor in zip(request.levels, request.factors, strict=True):
+                plan = edit(plan, self._layout, level, factor, request.by, request.reason)
+        except InvalidInput as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._plan, self._decided = plan, bool(request.accept)
+        said = "confirmed" if request.accept else "declined"
+        changes = ", ".join(
+            f"{v} × {f:g}" for v, f in zip(request.levels, request.factors, strict=True)
+        )
+        response.success = True
+        response.message = f"plan {said} by {request.by}{': ' if changes else ''}{changes}"
+        self._voice.say("plan", f"{response.message} {request.reason}".strip())
+        self._keeping.event("plan", f"{response.message} {request.reason}".strip())
         return response
 
     # -- the session -----------------------------------------------------------------------
 
-    def _check(self, request: RunSession.Goal) -> tuple[Intake, Programme]:
+    def _check(self, request: RunSession.Goal) -> tuple[Prepared, Programme]:
         if self._goal is not None:
             raise InvalidInput(
                 "run_session",
                 request.person_id,
                 f"one session at a time; {self._state.session_id} is running",
             )
-        if not request.person_id.strip() or "/" in request.person_id:
-            raise InvalidInput("person_id", request.person_id, "a synthetic id without '/'")
-        intake = check_intake(request.sex, request.age, request.stature, request.mass)
+        person = prepare(request)
         name = choice("programme", request.programme, self._programmes)
         if self._safety is None or self._safety.state not in (
             SafetyState.READY,
@@ -193,7 +278,7 @@ class SessionOrchestrator(Node):
             raise InvalidInput(
                 "graph", "spine_contour or finger_actuation is missing", "both running and active"
             )
-        return intake, self._programmes[name]
+        return person, self._programmes[name]
 
     def _safety_words(self) -> str:
         s = self._safety
@@ -208,16 +293,15 @@ class SessionOrchestrator(Node):
         try:
             for call in (self._scan, self._press):
                 await call.find()
-            intake, programme = self._check(request)
+            person, programme = self._check(request)
         except InvalidInput as error:
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
             return Ending.ABORTED, RunSession.Result(success=False, message=str(error))
         self._goal = handle
-        self._paused = False
-        self._begin(request, programme)
+        self._begin(request, person, programme)
         message = ""
         try:
-            await self._session(request, intake, programme)
+            await self._session(request, person, programme)
         except SessionEnded as error:
             message = str(error)
         except ServerLost as error:
@@ -227,140 +311,146 @@ class SessionOrchestrator(Node):
             self.get_logger().error(message)
         return await self._end(handle, message)
 
-    def _begin(self, request: RunSession.Goal, programme: Programme) -> None:
+    def _begin(self, request: RunSession.Goal, person: Prepared, programme: Programme) -> None:
         when = datetime.now().strftime("%Y%m%d-%H%M%S")
-        self._state.session_id = f"{when}-{request.person_id}"
-        self._state.programme = programme.name
-        self._state.folder = ""
+        self._state.session_id = f"{when}-{person.person_id}"
+        self._state.programme, self._state.folder = programme.name, ""
+        self._plan, self._decided, self._hurt = None, None, ""
         if self._sessions:
             folder = Path(self._sessions) / self._state.session_id
             try:
                 folder.mkdir(parents=True)
                 self._state.folder = str(folder.resolve())
             except OSError as error:
-                self._voice.say(
-                    "record", f"no record: {folder}: {error.strerror}", severity=Event.WARNING
-                )
+                words = f"no record: {folder}: {error.strerror}"
+                self._voice.say("record", words, severity=Event.WARNING)
         self._began = self._cycle
-        self._planned = (
-            QUICK_TIME
-            + RESCAN_TIME
-            + 3.0
-            + sum(phase.duration + PHASE_TIME for phase in programme.phases)
-        )
+        self._planned = 3.0 + sum(time_of(phase).total for phase in programme.phases)
         self._stops = self._safety.stops if self._safety else 0
-        self._limits.call_async(LowerLimits.Request(mass=request.mass))
-        self._kept = {
-            "session_id": self._state.session_id,
-            "person": {
-                "id": request.person_id,
-                "sex": request.sex,
-                "age": request.age,
-                "stature": request.stature,
-                "mass": request.mass,
-            },
-            "programme": asdict(programme),
-            "plan": [],
-            "result": "running",
-        }
+        self._limits.call_async(LowerLimits.Request(mass=person.intake.mass))
+        self._keeping.begin(
+            self._state.session_id,
+            person.person_id,
+            person.answers,
+            self._state.folder,
+            programme=programme.name,
+            programme_version=str(programme.revision),
+            software=__version__,
+            sham=programme.name == SHAM,
+        )
         self._enter(SessionState.INTAKE, programme.title)
-        self._keep()
-
-    def _keep(self) -> None:
-        """Write what is known so far; a session that breaks off leaves it behind."""
-        if not self._state.folder:
-            return
-        path = Path(self._state.folder) / "session.json"
-        try:
-            write_whole(path, json.dumps(self._kept, indent=1))
-        except OSError as error:
-            self._voice.say(
-                "record", f"session.json not written: {error.strerror}", severity=Event.WARNING
-            )
+        if person.screening is not None:
+            found = person.screening
+            self._voice.say("screening", f"screening: {found.verdict.name.lower()}", found.log())
+            if found.override is not None:
+                o = found.override
+                self._keeping.override(o.clinician, found.overridden, o.reason)
 
     async def _session(
-        self, request: RunSession.Goal, intake: Intake, programme: Programme
+        self, request: RunSession.Goal, person: Prepared, programme: Programme
     ) -> None:
         gap = round(GAP / self._layout.cycle)
         self._enter(SessionState.ON_MAT)
         start = request.start_cycle or self._cycle + gap
+        first = programme.phases[0]
+        assert isinstance(first, Scan)  # `check` saw to it
         self._enter(SessionState.SCAN)
-        first = await self._scan_once(intake, False, start)
-        self._enter(SessionState.PLAN)
-        height, known = self._felt(first)
-        goals = []
-        for phase in programme.phases:
-            goal = plan_phase(phase, self._layout, intake, height, known)
-            words = f"{phase.region}: no row can be pressed"
-            if goal is not None:
-                goals.append((phase, goal))
-                top = float((goal.preload + goal.amplitude).max())
-                words = (
-                    f"{phase.region}, {phase.pattern}: {goal.fingers.size} fingers, up to"
-                    f" {top:.1f} N at {goal.rate:g} Hz for {goal.duration:g} s"
-                )
-            self._kept["plan"].append(words)
-            self._voice.say("plan", words)
-        self._keep()
-        end = first.end_cycle
-        for phase, goal in goals:
-            self._enter(SessionState.TREAT, f"{phase.region}, {phase.pattern}")
-            end = await self._treat(press_message(goal), end + gap)
-        self._enter(SessionState.RESCAN)
-        await self._scan_once(intake, True, end + gap)
+        scan = await self._scan_once(person, "before", start, full=first.detail == "full")
+        end = scan.end_cycle
+        if len(programme.phases) > 1:
+            self._enter(SessionState.PLAN)
+            plan = await self._make_plan(request, person, programme, scan)
+            self._treatment.begin(plan.on_mat(self._layout))
+            start = self._cycle if request.confirm else end + round(PLANNING / self._layout.cycle)
+            for step in plan.steps[1:]:
+                if step.kind == Rescan.kind:
+                    self._enter(SessionState.RESCAN)
+                    scan = await self._scan_once(person, "after", start + gap, again=True)
+                    start = scan.end_cycle
+                else:
+                    self._enter(SessionState.TREAT, step.detail or step.words)
+                    start = await self._treatment.run(step, start + gap)
         self._enter(SessionState.REPORT)
 
-    async def _scan_once(self, intake: Intake, again: bool, start: int) -> ScanSpine.Result:
+    async def _make_plan(
+        self, request: RunSession.Goal, person: Prepared, programme: Programme,
+        scan: ScanSpine.Result,
+    ) -> SessionPlan:  # fmt: skip
+        now = clock()
+
+        def think() -> SessionPlan:
+            past = []
+            if self._keeping.url is not None:
+                with Store(self._keeping.url) as store:
+                    past = history(store, person.person_id, now)
+            return make_plan(programme, self._layout, person, felt_by(scan), past, now)
+
+        try:
+            plan = await self._elsewhere(think)
+        except InvalidInput as error:
+            raise SessionEnded(str(error)) from error
+        except StoreError as error:
+            words = f"sessions before this one are not known: {error}"
+            self._voice.say("record", words, severity=Event.WARNING)
+            plan = make_plan(programme, self._layout, person, felt_by(scan), [], now)
+            plan = replace(plan, notes=(*plan.notes, words))
+        self._plan = plan
+        self._show(request.confirm)
+        while request.confirm and self._decided is None:
+            if self._unwanted():
+                raise SessionEnded(self._why("ended while the plan waited"))
+            await self._cycles.until(self._cycle + LOOK)
+        plan = self._plan
+        if self._decided is False:
+            raise SessionEnded("the plan was declined")
+        if request.confirm:
+            self._show(False)
+        self._planned = plan.total + 3.0
+        self._keeping.plan(plan_to_mapping(plan), [step.words for step in plan.steps])
+        return plan
+
+    def _show(self, waiting: bool) -> None:
+        assert self._plan is not None
+        message = plan_message(self._plan, self._state.session_id, waiting)
+        message.header = header(self, self._voice.now)
+        self._plans.publish(message)
+        for step in self._plan.steps:
+            self._voice.say("plan", step.words)
+        if waiting:
+            self._enter(SessionState.PLAN, "waits for confirm_plan")
+
+    async def _elsewhere(self, work: Callable[[], T]) -> T:
+        """Do something that takes long in a thread, while this node goes on listening."""
+        future = self._thinker.submit(work)
+        while not future.done():
+            await self._cycles.until(self._cycle + LOOK)
+        return future.result()
+
+    async def _scan_once(
+        self, person: Prepared, moment: str, start: int, *, again: bool = False, full: bool = False
+    ) -> ScanSpine.Result:
         goal = ScanSpine.Goal(
-            sex=intake.sex,
-            age=intake.age,
-            stature=intake.stature,
-            mass=intake.mass,
+            sex=person.intake.sex,
+            age=person.intake.age,
+            stature=person.intake.stature,
+            mass=person.intake.mass,
             stiffness=True,
+            full=full,
             same_person=again,
             start_cycle=start,
         )
         result: ScanSpine.Result = await self._scan.call(goal, self._unwanted)
         if not result.success:
             raise SessionEnded(self._why(result.message))
+        self._keeping.scan(moment, result)
         return result
-
-    def _felt(self, scan: ScanSpine.Result) -> tuple[np.ndarray, np.ndarray]:
-        height = np.stack([floats(scan.contour.left), floats(scan.contour.right)], axis=1)
-        known = np.isfinite(floats(scan.stiffness.finger_stiffness))
-        return height.reshape(-1), known
-
-    async def _treat(self, goal: Press.Goal, start: int) -> int:
-        """Press for the goal's duration, in pieces when it is paused; return the last cycle."""
-        left = goal.duration
-        while True:
-            goal.start_cycle, goal.duration = start, left
-            self._pressing = goal
-            result: Press.Result = await self._press.call(
-                goal, lambda: self._unwanted() or self._paused
-            )
-            self._pressing = None
-            if result.success:
-                return int(result.end_cycle)
-            if self._unwanted() or not self._paused:
-                raise SessionEnded(self._why(result.message))
-            if result.loaded_cycle:
-                left -= (result.end_cycle - result.loaded_cycle) * self._layout.cycle
-            detail = self._state.detail
-            self._enter(SessionState.PAUSED)
-            while self._paused and not self._unwanted():
-                await self._cycles.until(self._cycle + 5)
-            if self._unwanted():
-                raise SessionEnded(self._why("ended while paused"))
-            self._enter(SessionState.TREAT, detail)
-            if left < MIN_PIECE:
-                return self._cycle
-            start = self._cycle + round(GAP / self._layout.cycle)
 
     def _why(self, message: str) -> str:
         s = self._safety
         if s is not None and s.state == SafetyState.STOPPED:
             return f"safety stop: {s.cause}: {s.detail}"
+        if self._hurt:
+            return self._hurt
         if self._goal is not None and self._goal.is_cancel_requested:
             return "cancelled"
         return message or "an action ended early"
@@ -376,9 +466,7 @@ class SessionOrchestrator(Node):
                 except ServerLost as error:
                     self.get_logger().error(f"no retraction by the controller: {error}")
         stops = (self._safety.stops if self._safety else 0) - self._stops
-        self._kept["result"] = message or "completed"
-        self._kept["stops"] = stops
-        self._keep()
+        self._keeping.end(message, stops)
         result = RunSession.Result(
             success=not message,
             message=message,

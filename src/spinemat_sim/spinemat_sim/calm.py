@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spinemat.anatomy import check_intake
+from spinemat.back_model import UP
 from spinemat.layout import REGIONS, MatLayout
+from spinemat.mobilisation import OnMat, rhythm
 from spinemat.press import PressRun
-from spinemat.programme import PATTERNS, Phase, plan_phase
+from spinemat.press_goal import PressGoal
 from spinemat.rules import Sample
 from spinemat.safety import State, Supervisor
+from spinemat.scan import SpineScan
+from spinemat.session_programme import ONLY_IN, PATTERNS, PRELOAD
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import retract, scan
 from spinemat_sim.patient import Patient
@@ -82,6 +85,41 @@ class Calm(NamedTuple):
     stop: str
 
 
+def any_press(
+    layout: MatLayout,
+    patient: Patient,
+    found: SpineScan,
+    rng: np.random.Generator,
+    seconds: float,
+) -> PressGoal | None:
+    """Press as a programme may ask for, at random; None when no row can be pressed there.
+
+    Args:
+        layout: of the mat.
+        patient: who lies on it.
+        found: a scan of them.
+        rng: what is drawn comes from here: region, pattern, force, rate.
+        seconds: to press for.
+    """
+    x = np.array([found.place.levels[v] for v in UP])
+    on_mat = OnMat(layout, patient.mass, x, found.height)
+    rows = on_mat.rows(str(rng.choice(REGIONS)), None)
+    pattern = str(rng.choice([p for p in PATTERNS if p not in ONLY_IN]))
+    share, rate = rng.uniform(*INTENSITY), rng.uniform(*RATE)
+    if rows.size == 0:
+        return None
+    return rhythm(
+        on_mat,
+        pattern,
+        rows,
+        base=np.full(rows.size, PRELOAD),
+        peak=share * on_mat.limit[rows],
+        rate=rate,
+        duration=seconds,
+        gated=False,
+    )
+
+
 def spend_time(layout: MatLayout, patient: Patient, seed: int, seconds: float) -> Calm:
     """Test the fingers, scan, and treat at random within what programmes may ask for.
 
@@ -94,7 +132,6 @@ def spend_time(layout: MatLayout, patient: Patient, seed: int, seconds: float) -
     plant = Plant(layout, lie_down(patient), plain_urdf(layout), seed)
     loop = SupervisedLoop(plant)
     rng = np.random.default_rng([seed, 2])
-    intake = check_intake(patient.sex, float(patient.age), patient.stature, patient.mass)
     presses, stop = 0, ""
     try:
         loop.supervisor.session(True, loop.cycle)
@@ -103,15 +140,7 @@ def spend_time(layout: MatLayout, patient: Patient, seed: int, seconds: float) -
         while loop.cycle * layout.cycle < seconds:
             if presses % 8 == 0:
                 found = scan(loop)
-            phase = Phase(
-                str(rng.choice(REGIONS)),
-                str(rng.choice(PATTERNS)),
-                rng.uniform(*INTENSITY),
-                rng.uniform(*RATE),
-                rng.uniform(*DURATION),
-            )
-            known = np.isfinite(found.finger_stiffness()[0])
-            goal = plan_phase(phase, layout, intake, found.height, known)
+            goal = any_press(layout, patient, found, rng, rng.uniform(*DURATION))
             presses += 1
             if goal is not None:
                 loop.press(goal)

@@ -13,17 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.anatomy import check_intake
 from spinemat.breathing import BreathWatch
 from spinemat.control import Mode
-from spinemat.layout import REGIONS, MatLayout
+from spinemat.layout import MatLayout
 from spinemat.press import Phase as Stretch
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, Waveform
-from spinemat.programme import PATTERNS, Phase, plan_phase
 from spinemat.reactions import HELD, Reaction, ReactionWatch
 from spinemat.scan import SpineScan
-from spinemat_sim.calm import INTENSITY, RATE
+from spinemat_sim.calm import any_press
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import PRELOAD, goal, retract, scan
 from spinemat_sim.patient import Patient
@@ -186,18 +184,8 @@ def summary(people: Sequence[Reacted]) -> dict[str, float]:
 def _treatment(
     loop: WatchedLoop, found: SpineScan, rng: np.random.Generator, seconds: float
 ) -> PressGoal:
-    p = loop.plant.person.patient
-    known = np.isfinite(found.finger_stiffness()[0])
-    intake = check_intake(p.sex, float(p.age), p.stature, p.mass)
     while True:
-        phase = Phase(
-            str(rng.choice(REGIONS)),
-            str(rng.choice(PATTERNS)),
-            rng.uniform(*INTENSITY),
-            rng.uniform(*RATE),
-            seconds,
-        )
-        press = plan_phase(phase, loop.layout, intake, found.height, known)
+        press = any_press(loop.layout, loop.plant.person.patient, found, rng, seconds)
         if press is not None:
             return press
 

@@ -1,0 +1,229 @@
+"""`spinemat record …`: the database of all sessions: look, export, delete, trends."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from spinemat_bringup.cli_common import console, input_errors, tell
+
+if TYPE_CHECKING:
+    from spinemat_session.record import Store
+    from spinemat_session.record.trends import LevelTrend, Week
+
+SESSIONS = Path("sessions")
+
+database_option = click.option(
+    "--database",
+    metavar="URL",
+    default=str(SESSIONS / "spinemat.db"),
+    show_default=True,
+    help="Path of an SQLite file or postgresql://user@host/name.",
+)
+
+
+@click.group("record")
+def record_group() -> None:
+    """The record of all sessions: people, export, deleting for good, trends."""
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """Open a record that is there, and say in one line what goes wrong with it."""
+    from spinemat_session.record import Store, StoreError
+    from spinemat_session.record.opening import database_url
+
+    with input_errors():
+        try:
+            found = database_url(url)
+            sqlite = found.get_backend_name() == "sqlite"
+            if sqlite and not Path(found.database or "").is_file():
+                raise click.ClickException(f"{found.database}: there is no record (--database)")
+            with Store(url) as store:
+                yield store
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@record_group.command("list")
+@click.option("--person", help="This person's sessions.")
+@database_option
+def record_list(person: str | None, database: str) -> None:
+    """List the people of the record, or one person's sessions."""
+    with opened(database) as store:
+        table = Table()
+        if person is None:
+            table.add_column("person", overflow="fold")
+            for column in ("group", "completed", "first day", "last day"):
+                table.add_column(column)
+            for name, group, sessions, completed, *days in _people(store):
+                first, last = (str(date.fromordinal(day)) if day else "" for day in days)
+                table.add_row(name, group, f"{completed} of {sessions}", first, last)
+        else:
+            table.add_column("session", overflow="fold")
+            table.add_column("programme", no_wrap=True)
+            table.add_column("minutes", justify="right")
+            table.add_column("state")
+            for s in store.sessions(person):
+                taken = (s["ended"] or s["last_known"]) - s["started"]
+                table.add_row(
+                    s["id"],
+                    s["programme"] if s["allocation"] is None else "(trial)",  # stays blind
+                    f"{taken.total_seconds() / 60.0:.1f}",
+                    Text(": ".join(filter(None, (s["state"].replace("_", " "), s["cause"])))),
+                )
+    if table.row_count:
+        console.print(table)
+    else:
+        tell(f"There is no session of {person}." if person else "There is nobody in the record.")
+
+
+def _people(store: Store) -> list[Any]:
+    """Person, group, sessions, completed ones, first and last day (None: no session)."""
+    import sqlalchemy as sa
+
+    from spinemat_session.record.schema import Person, Session
+
+    completed = sa.func.count().filter(Session.state == "completed")
+    days = sa.func.min(Session.day), sa.func.max(Session.day)
+    query = (
+        sa.select(Person.id, Person.group_name, sa.func.count(Session.id), completed, *days)
+        .join(Session, Session.person_id == Person.id, isouter=True)
+        .group_by(Person.id)
+        .order_by(Person.id)
+    )
+    with store.reading() as connection:
+        return list(connection.execute(query))
+
+
+@record_group.command("export")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(("csv", "parquet", "json")),
+    default="csv",
+    show_default=True,
+)
+@click.option("--anonymous", is_flag=True, help="Leave out or replace what tells people.")
+@click.option("--unsealed", is_flag=True, help="Tell the arms of trials: ends the blinding.")
+@database_option
+def record_export(folder: Path, kind: str, anonymous: bool, unsealed: bool, database: str) -> None:
+    """Write all tables into the new or empty folder DIR, one file each."""
+    from spinemat_session.record.export import export
+
+    with opened(database) as store:
+        files = export(store, folder, kind, anonymous=anonymous, unsealed=unsealed)
+    tell(f"{len(files)} tables in {folder}: {', '.join(file.name for file in files)}")
+    if not anonymous:
+        console.print("It tells who the people are (--anonymous does not).")
+
+
+@record_group.command("delete")
+@click.argument("person")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--keep-folders", is_flag=True, help="Keep the sessions' folders: bags and reports.")
+@click.option(
+    "--sessions",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder with the sessions' journals; default: where the SQLite file is, or ./sessions.",
+)
+@database_option
+def record_delete(
+    person: str, yes: bool, keep_folders: bool, sessions: Path | None, database: str
+) -> None:
+    """Delete everything of PERSON for good; copies elsewhere are beyond it."""
+    with opened(database) as store:
+        count = len(store.sessions(person))
+        what = f"{person}: {count} sessions" + ("" if keep_folders else " and their folders")
+        if not yes:
+            click.confirm(f"Delete {what} for good?", abort=True)
+        journals = sessions or (store.file.parent if store.file else SESSIONS)
+        left = store.delete_person(person, journals=journals, folders=not keep_folders)
+    tell(f"Deleted for good: {what}.")
+    for path in left:
+        tell(f"Still there: {path}")
+    sys.exit(1 if left and not keep_folders else 0)
+
+
+@record_group.command("trends")
+@click.argument("person", required=False)
+@click.option("--group", help="Of all people of a group instead, five or more.")
+@database_option
+def record_trends(person: str | None, group: str | None, database: str) -> None:
+    """Show what changed over the weeks of one person, or of a group."""
+    from spinemat_session.record.trends import group_trend, person_trend
+
+    if (person is None) == (group is None):
+        raise click.UsageError("Give either PERSON or --group NAME.")
+    today = datetime.now().date()
+    with opened(database) as store:
+        if group is not None:
+            of = group_trend(store, group, today)
+            tell(f"{group}: {of.people} people; the mat was used on {of.consistency:.0%} of days.")
+            _show_measures(of.measures)
+            return
+        assert person is not None
+        trend = person_trend(store, person, today)
+    states = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in trend.sessions.items())
+    use = trend.consistency
+    tell(
+        f"{person}: since {trend.first_day}: {states}; the mat was used on {use.days_used} of"
+        f" {use.days} days ({use.share:.0%})."
+    )
+    if trend.stiffness:
+        _show_stiffness(trend.stiffness)
+    _show_measures(trend.measures)
+
+
+def _show_stiffness(levels: tuple[LevelTrend, ...]) -> None:
+    table = Table(title="Posteroanterior stiffness before treatment, N/mm", title_justify="left")
+    for column in ("level", "first week", "last week", "change", "detectable", "verdict"):
+        table.add_column(column, justify="left" if column in ("level", "verdict") else "right")
+    for level in reversed(levels):
+        values = (level.weeks[0].value, level.weeks[-1].value, level.change, level.mdc)
+        first, last, change, least = (1e-3 * value for value in values)
+        table.add_row(
+            level.level,
+            f"{first:.1f}",
+            f"{last:.1f}",
+            "–" if math.isnan(change) else f"{change:+.1f}",
+            "–" if math.isnan(least) else f"{least:.1f}",
+            level.verdict,
+        )
+    console.print(table)
+
+
+def _show_measures(measures: Mapping[str, tuple[Week, ...]]) -> None:
+    """What was measured and what was told, one row for each week in which any of it is known."""
+    from spinemat_session.record.trends import SAID
+
+    told = (*SAID, "comfort")
+    _show_weeks("Measured", {name: w for name, w in measures.items() if name not in told})
+    _show_weeks("Told, 0 to 10", {name: w for name, w in measures.items() if name in told})
+
+
+def _show_weeks(title: str, measures: Mapping[str, tuple[Week, ...]]) -> None:
+    if not measures:
+        return
+    known = {name: {week.week: week for week in weeks} for name, weeks in measures.items()}
+    table = Table(title=f"{title}: weekly means ± standard error", title_justify="left")
+    for column in ("week", *(name.replace("_", " ") for name in known)):
+        table.add_column(column, justify="right")
+    for number in sorted({number for weeks in known.values() for number in weeks}):
+        cells = []
+        for weeks in known.values():
+            week = weeks.get(number)
+            error = "" if week is None or math.isnan(week.error) else f" ± {week.error:.2f}"
+            cells.append("" if week is None else f"{week.value:.2f}{error}")
+        table.add_row(str(number + 1), *cells)
+    console.print(table)

@@ -1,0 +1,390 @@
+"""The record as a database: every call is one short transaction.
+
+What a call wrote is on the disk when it returns, and what it did not write is not there at all.
+Calls may come from several threads and processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+
+from spinemat.allocation import ARMS, BLOCKS, allocate
+from spinemat.back_model import UP
+from spinemat.errors import InvalidInput
+from spinemat_session.record.faults import StoreError, faults
+from spinemat_session.record.note import ENDING, Note, journal_path, read_notes
+from spinemat_session.record.opening import database_url, make_engine, migrate
+from spinemat_session.record.schema import (
+    Base,
+    Person,
+    Session,
+)
+from spinemat_session.record.writes import Writes
+
+TABLES = Base.metadata.tables
+ORDER = (Session.started, Session.id)
+
+
+@dataclass(frozen=True)
+class BrokenOff:
+    """A session that was still running when nothing was heard of it any more."""
+
+    session_id: str
+    person_id: str
+    programme: str
+    phase: str
+    last_known: datetime
+    folder: str
+
+
+class Comfort(NamedTuple):
+    """A comfort report: 0 nothing … 10 worst imaginable."""
+
+    at: datetime
+    place: str
+    value: float
+    action: str
+
+
+@dataclass(frozen=True)
+class PastSession:
+    """What a person got in one session, and what they said.
+
+    Attributes:
+        session_id: of the session.
+        started: when.
+        programme: name.
+        state: running, completed, aborted or broken_off.
+        sham: contact without dose.
+        work: of each level, L5 first, shape (24,), J; 0 where nothing was pressed.
+        peak: largest force of a finger, L5 first, shape (24,), N.
+        comfort: reports in order of time.
+    """
+
+    session_id: str
+    started: datetime
+    programme: str
+    state: str
+    sham: bool
+    work: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    comfort: tuple[Comfort, ...]
+
+    @property
+    def completed(self) -> bool:
+        """The session came to its end."""
+        return self.state == "completed"
+
+
+class Store(Writes):
+    """The database of all sessions.
+
+    Args:
+        url: path of an SQLite file, `sqlite:////path` or `postgresql://user@host/name`; a
+            database that is empty or older is brought to the version of this program.
+        mat: name of this mat, where several share a database.
+        patience: s to wait for another program's lock or for an answer.
+
+    Raises:
+        StoreError: from here and from every method, when the database cannot do its part.
+    """
+
+    def __init__(self, url: str | Path, *, mat: str = "mat", patience: float = 5.0) -> None:
+        self.mat = mat
+        found = database_url(url)
+        self.file = Path(found.database or "") if found.drivername.startswith("sqlite") else None
+        self.where = str(self.file or f"{found.host or 'local'}/{found.database}")
+        self._engine = make_engine(found, patience)
+        self._reading = self._engine.execution_options(reads=True)
+        self._inode = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Open the database anew, as after it was away; it may be another, empty one by now."""
+        self.close()
+        if self.file:
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                self.file.touch(mode=0o600)  # health data: nobody else's
+                self._inode = self.file.stat().st_ino
+            except OSError as error:
+                kind = "read_only" if isinstance(error, PermissionError) else "lost"
+                raise StoreError(self.where, kind, error.strerror or "") from error
+        try:
+            with faults(self.where):
+                migrate(self._engine, self.where)
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database, whatever is written meanwhile."""
+        self._check_file()
+        with faults(self.where), self._reading.connect() as connection:
+            if not self.file:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        self._check_file()
+        with faults(self.where), self._engine.begin() as connection:
+            yield connection
+
+    def _check_file(self) -> None:
+        """A file that was removed or replaced would still take what we write, for nobody."""
+        if self.file:
+            try:
+                same = self.file.stat().st_ino == self._inode
+            except OSError:
+                same = False
+            if not same:
+                raise StoreError(self.where, "lost", "the file was removed or replaced")
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _write(self, note: Note) -> None:
+        self.apply([note])
+
+    def apply(self, notes: Sequence[Note]) -> None:
+        """Write notes in their order, all or none; those that are there already change nothing."""
+        puts: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        sessions: dict[str, dict[str, Any]] = {}
+        for note in notes:
+            for name, rows in note.puts:
+                for row in rows:
+                    puts.setdefault((name, *row), []).append(row)
+            if note.session:
+                known = sessions.setdefault(note.session, {"last_known": note.at})
+                known.update(note.changes, last_known=max(known["last_known"], note.at))
+        order = list(TABLES)  # who is referred to comes first
+        with self._writing() as connection:
+            for (name, *columns), rows in sorted(puts.items(), key=lambda p: order.index(p[0][0])):
+                connection.execute(_put(name, tuple(columns), not self.file), rows)
+            for session, known in sessions.items():
+                self._touch(connection, session, known)
+            for row in (
+                row for (name, *_), rows in puts.items() if name == "sessions" for row in rows
+            ):
+                self._check_begun(connection, row)
+
+    def _touch(self, connection: Connection, session: str, known: dict[str, Any]) -> None:
+        at = known["last_known"]
+        later = sa.case((Session.last_known < at, at), else_=Session.last_known)
+        found = connection.execute(
+            sa.update(Session).where(Session.id == session).values(known | {"last_known": later})
+        )
+        if not found.rowcount:
+            raise StoreError(self.where, "unknown", f"session {session}")
+
+    def _check_begun(self, connection: Connection, row: dict[str, Any]) -> None:
+        there = connection.execute(
+            sa.select(Session.person_id, Session.started).where(Session.id == row["id"])
+        ).one()
+        if tuple(there) != (row["person_id"], row["started"]):
+            raise StoreError(self.where, "taken", f"session {row['id']}")
+
+    def recover(self, journals: str | Path | None = None) -> list[BrokenOff]:
+        """Put in order what an earlier run of this mat left; call it before the first session.
+
+        Journals that a `BackgroundWriter` left are written into the database and removed. Then
+        sessions of this mat that never ended are marked `broken_off`, at the time of the last
+        thing known of them.
+
+        Args:
+            journals: folder of the journals.
+
+        Returns:
+            The sessions that were broken off, oldest first.
+        """
+        for path in sorted(Path(journals).glob(f"*{ENDING}")) if journals else ():
+            try:
+                self.apply(read_notes(path))
+                path.unlink()
+            except (ValueError, OSError, StoreError) as error:
+                if isinstance(error, StoreError) and error.temporary:
+                    raise
+                with contextlib.suppress(OSError):  # to be looked at, and not again every time
+                    path.rename(path.with_name(f"{path.name}.unreadable"))
+        left = (Session.state == "running") & (Session.mat == self.mat)
+        columns = (Session.id, Session.person_id, Session.programme, Session.phase)
+        with self._writing() as connection:
+            found = connection.execute(
+                sa.select(*columns, Session.last_known, Session.folder)
+                .where(left)
+                .order_by(Session.started)
+            ).all()
+            cause = "broken off: the program or its power ended during the session"
+            connection.execute(
+                sa.update(Session)
+                .where(left)
+                .values(state="broken_off", ended=Session.last_known, cause=cause)
+            )
+        return [BrokenOff(*row) for row in found]
+
+    def enrol(
+        self,
+        person_id: str,
+        study: str,
+        seed: int,
+        arms: Sequence[str] = ARMS,
+        blocks: Sequence[int] = BLOCKS,
+    ) -> str:
+        """Take a person into a trial and return the arm, the same one if they are in already.
+
+        The arm is not kept with the person: it follows from their number and the seed, which
+        whoever unseals the trial holds. See `spinemat.allocation`.
+        """
+        with self._writing() as connection:
+            mine = sa.select(Person.study, Person.number).where(Person.id == person_id)
+            there = connection.execute(mine).one_or_none()
+            if there is None:
+                raise StoreError(self.where, "unknown", f"person {person_id}")
+            if there.study not in (None, study):
+                raise InvalidInput("study", study, f"{there.study}, in which this person is")
+            number = there.number
+            if number is None:
+                last = sa.select(sa.func.max(Person.number)).where(Person.study == study)
+                highest = connection.execute(last).scalar()
+                number = 0 if highest is None else highest + 1
+                connection.execute(
+                    sa.update(Person)
+                    .where(Person.id == person_id)
+                    .values(study=study, number=number)
+                )
+        return allocate(seed, number, arms, blocks)
+
+    # -- deleting ----------------------------------------------------------------------------
+
+    def delete_person(
+        self, person_id: str, *, journals: str | Path | None = None, folders: bool = False
+    ) -> list[Path]:
+        """Delete everything of a person for good; nothing can bring it back.
+
+        Args:
+            person_id: whom.
+            journals: folder in which a `BackgroundWriter` keeps its journals.
+            folders: delete the sessions' folders as well, where they bear the session's name.
+
+        Returns:
+            Folders and journals of the sessions that are still on the disk.
+        """
+        with self._writing() as connection:
+            sessions = connection.execute(
+                sa.select(Session.id, Session.state, Session.folder).where(
+                    Session.person_id == person_id
+                )
+            ).all()
+            for row in sessions:
+                if row.state == "running":
+                    raise InvalidInput("person_id", person_id, f"after {row.id} has ended")
+            gone = connection.execute(sa.delete(Person).where(Person.id == person_id))
+            if not gone.rowcount:
+                raise StoreError(self.where, "unknown", f"person {person_id}")
+        for row in sessions:
+            if folders and row.folder and Path(row.folder).name == row.id:
+                shutil.rmtree(row.folder, ignore_errors=True)
+            if folders and journals:
+                journal_path(Path(journals), row.id).unlink(missing_ok=True)
+        self.overwrite_deleted()
+        paths = [Path(row.folder) for row in sessions if row.folder]
+        paths += [journal_path(Path(journals), row.id) for row in sessions if journals]
+        return [path for path in paths if path.exists()]
+
+    def overwrite_deleted(self) -> None:
+        """Write the database anew without what was deleted. `delete_person` does it.
+
+        Call it again if that one failed here: then the rows are gone, but their bytes are not.
+        """
+        self._check_file()
+        with faults(self.where):
+            free = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            with free as connection:
+                raw: Any = connection.connection.driver_connection
+                for name in (None,) if self.file else TABLES:
+                    raw.execute(f"VACUUM FULL {name}" if name else "VACUUM")
+                if self.file and raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    raise StoreError(self.where, "locked", "deleted bytes are still in its log")
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def past_doses(self, person_id: str, since: datetime) -> list[PastSession]:
+        """Return what a person got in the sessions that began at `since` or later, in order."""
+        mine = (Session.person_id == person_id) & (Session.started >= since)
+        columns = (Session.id, Session.started, Session.programme, Session.state, Session.sham)
+        d, c = TABLES["doses"].c, TABLES["comforts"].c
+        doses = sa.select(d.session_id, d.level, d.work_j, d.peak_n)
+        told = sa.select(c.session_id, c.at, c.place, c.value, c.action).order_by(c.at)
+        place = {level: i for i, level in enumerate(UP)}
+        with self.reading() as connection:
+            sessions = connection.execute(sa.select(*columns).where(mine).order_by(*ORDER)).all()
+            work = {row.id: np.zeros(len(UP)) for row in sessions}
+            peak = {row.id: np.zeros(len(UP)) for row in sessions}
+            said: dict[str, list[Comfort]] = {row.id: [] for row in sessions}
+            for name, level, joule, newton in connection.execute(doses.join(Session).where(mine)):
+                work[name][place[level]], peak[name][place[level]] = joule, newton
+            for name, *report in connection.execute(told.join(Session).where(mine)):
+                said[name].append(Comfort._make(report))
+        return [
+            PastSession(*row[:4], bool(row.sham), work[row.id], peak[row.id], tuple(said[row.id]))
+            for row in sessions
+        ]
+
+    def sessions(self, person_id: str) -> list[dict[str, Any]]:
+        """Return a person's sessions, oldest first, as rows of the table `sessions`."""
+        query = sa.select(TABLES["sessions"]).where(Session.person_id == person_id)
+        with self.reading() as connection:
+            return [dict(row) for row in connection.execute(query.order_by(*ORDER)).mappings()]
+
+    def session(self, session_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Return all that is kept of one session, as rows by table; `persons` has its person."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        with self.reading() as connection:
+            for name, table in TABLES.items():
+                if name == "persons":
+                    query = sa.select(table).join(Session).where(Session.id == session_id)
+                elif name == "sessions":
+                    query = sa.select(table).where(table.c.id == session_id)
+                else:
+                    query = sa.select(table).where(table.c.session_id == session_id)
+                    query = query.order_by(*([table.c.at] if "at" in table.c else []))
+                found[name] = [dict(row) for row in connection.execute(query).mappings()]
+        if not found["sessions"]:
+            raise StoreError(self.where, "unknown", f"session {session_id}")
+        return found
+
+
+@cache
+def _put(name: str, columns: tuple[str, ...], server: bool) -> Any:
+    """Insert rows, or let them take the place of rows with their keys; a session stays itself."""
+    table = TABLES[name]
+    insert = (postgresql.insert if server else sqlite.insert)(table)
+    keys = [column.name for column in table.primary_key]
+    others = {key: insert.excluded[key] for key in columns if key not in keys}
+    if name == "sessions":
+        return insert.on_conflict_do_nothing()
+    return insert.on_conflict_do_update(index_elements=keys, set_=others)

@@ -1,0 +1,316 @@
+"""What changed over weeks: of one person, and of a group without showing any one of its people.
+
+Weeks count from a person's first session; a value of a week is the mean of what was measured or
+said before the sessions of that week. A change of stiffness is judged against the minimal
+detectable change of the difference of two weeks' means,
+
+    MDC = 1.96 sqrt(s1^2 / n1 + s2^2 / n2),
+
+with s^2 the larger of the mean squared standard error and the scatter between the week's n scans
+(engineering choice: a back differs from day to day by more than a scan's own error). 1.96 sqrt(2)
+SEM is the usual definition for two single measurements (Weir 2005, J Strength Cond Res 19: 231).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection
+
+from spinemat.back_model import UP
+from spinemat.errors import InvalidInput
+from spinemat.stiffness import NECK_REGIONS
+from spinemat_session.record.faults import StoreError
+from spinemat_session.record.schema import (
+    ComfortReport,
+    Level,
+    Outcome,
+    Person,
+    Session,
+    Summary,
+)
+from spinemat_session.record.store import Store
+
+NO_CHANGE = "no measurable change"
+FEWEST = 5  # people behind every number of a group
+SAID = ("pain", "function", "sleep", "stress")
+LEVELS = (*UP, *NECK_REGIONS)
+
+
+class Week(NamedTuple):
+    """A mean over one week.
+
+    Attributes:
+        week: counted from the first session's day, 0 first.
+        value: mean, in the unit of what it is of.
+        error: its standard error; NaN where one value has no error of its own.
+        n: how many values.
+    """
+
+    week: int
+    value: float
+    error: float
+    n: int
+
+
+@dataclass(frozen=True)
+class LevelTrend:
+    """Stiffness of one level over weeks.
+
+    Attributes:
+        level: name.
+        weeks: means of the scans before treatment, N/m; weeks without a valid scan are absent.
+        change: last week minus first week, N/m; NaN with less than two weeks.
+        mdc: minimal detectable change of it, N/m.
+        verdict: softer, stiffer, no measurable change, or not measured twice.
+    """
+
+    level: str
+    weeks: tuple[Week, ...]
+    change: float
+    mdc: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Days on which the mat was used, beside the days since the first session, that day too."""
+
+    days_used: int
+    days: int
+
+    @property
+    def share(self) -> float:
+        """Used over all."""
+        return self.days_used / self.days
+
+
+@dataclass(frozen=True)
+class PersonTrend:
+    """A person over weeks.
+
+    Attributes:
+        person_id: whom.
+        first_day: of the first session.
+        sessions: how many, by state.
+        consistency: of use.
+        stiffness: of each level that was measured, L5 first.
+        measures: evenness (0 to 1) and trunk_stiffness_ratio (to the published profile) before
+            treatment, pain, function, sleep and stress (0 to 10) before it or between sessions,
+            comfort (0 to 10) during it; only what is known.
+    """
+
+    person_id: str
+    first_day: date
+    sessions: dict[str, int]
+    consistency: Consistency
+    stiffness: tuple[LevelTrend, ...]
+    measures: dict[str, tuple[Week, ...]]
+
+
+@dataclass(frozen=True)
+class GroupTrend:
+    """A group over weeks since each one's first session; every number is of 5 people or more.
+
+    Attributes:
+        group: name.
+        people: who had a session.
+        consistency: mean share of days used.
+        measures: as in `PersonTrend`: means of the people's weekly means, their standard errors
+            between people, numbers of people. Weeks of fewer than 5 people are left out.
+    """
+
+    group: str
+    people: int
+    consistency: float
+    measures: dict[str, tuple[Week, ...]]
+
+
+def person_trend(store: Store, person_id: str, today: date) -> PersonTrend:
+    """Return how a person fared since the first session.
+
+    Raises:
+        StoreError: the person has no session, or the database cannot be read.
+    """
+    with store.reading() as connection:
+        use = connection.execute(
+            sa.select(Session.state, Session.day).where(Session.person_id == person_id)
+        ).all()
+        if not use:
+            raise StoreError(store.where, "unknown", f"person {person_id} with a session")
+        first = min(row.day for row in use)
+        week = (Session.day - first) // 7
+        levels: dict[str, list[Week]] = defaultdict(list)
+        scans = (
+            sa.select(
+                Level.level, week, *_moments(Level.stiffness_n_per_m, Level.standard_error_n_per_m)
+            )
+            .join(Session, Session.id == Level.session_id)
+            .where(Session.person_id == person_id, Level.moment == "before")
+            .where(Level.side == "both", Level.valid)
+        )
+        for name, *row in connection.execute(scans.group_by(sa.text("1, 2")).order_by(week)):
+            levels[name].append(_week(*row))
+        measures: dict[str, list[Week]] = defaultdict(list)
+        for source in SOURCES:
+            week = (source.of.day - first) // 7
+            asked = [m for value in source.values.values() for m in _moments(*value)]
+            query = (
+                sa.select(week, *asked)
+                .where(source.of.person_id == person_id, *source.where)
+                .group_by(sa.text("1"))
+                .order_by(week)
+            )
+            for when, *row in connection.execute(query):
+                for i, name in enumerate(source.values):
+                    if row[4 * i]:
+                        measures[name].append(_week(when, *row[4 * i : 4 * i + 4]))
+    states = [row.state for row in use]
+    return PersonTrend(
+        person_id=person_id,
+        first_day=date.fromordinal(first),
+        sessions={state: states.count(state) for state in sorted(set(states))},
+        consistency=Consistency(
+            len({row.day for row in use}),
+            max(today.toordinal(), *(r.day for r in use)) - first + 1,
+        ),
+        stiffness=tuple(level_trend(name, levels[name]) for name in LEVELS if name in levels),
+        measures={name: tuple(weeks) for name, weeks in measures.items()},
+    )
+
+
+def level_trend(level: str, weeks: Sequence[Week]) -> LevelTrend:
+    """Judge the change of one level from the first to the last week.
+
+    Args:
+        level: name.
+        weeks: one or more, in order, N/m.
+    """
+    first, last = weeks[0], weeks[-1]
+    change = mdc = math.nan
+    verdict = "not measured twice"
+    if len(weeks) > 1:
+        change, mdc = last.value - first.value, 1.96 * math.hypot(first.error, last.error)
+        verdict = NO_CHANGE
+        if abs(change) > mdc:
+            verdict = "softer" if change < 0.0 else "stiffer"
+    return LevelTrend(level, tuple(weeks), change, mdc, verdict)
+
+
+def group_trend(store: Store, group: str, today: date) -> GroupTrend:
+    """Return how a group fared, without anything about any one of its people.
+
+    Raises:
+        InvalidInput: fewer than 5 people of the group had a session.
+        StoreError: the database cannot be read.
+    """
+    with store.reading() as connection:
+        people = connection.execute(
+            sa.select(
+                Session.person_id,
+                sa.func.min(Session.day),
+                sa.func.max(Session.day),
+                sa.func.count(Session.day.distinct()),
+            )
+            .join(Person, Person.id == Session.person_id)
+            .where(Person.group_name == group)
+            .group_by(Session.person_id)
+        ).all()
+        if len(people) < FEWEST:
+            raise InvalidInput(
+                "group",
+                group,
+                f"a group of {FEWEST} people or more, so that nobody can be told from its trend",
+            )
+        used = [n / (max(today.toordinal(), last) - begin + 1) for _, begin, last, n in people]
+        measures = _group_measures(connection, group)
+    return GroupTrend(group, len(people), float(np.mean(used)), measures)
+
+
+def _group_measures(connection: Connection, group: str) -> dict[str, tuple[Week, ...]]:
+    """Means over people of their weekly means; each person counts the same."""
+    members = sa.select(Person.id).where(Person.group_name == group)
+    first = (
+        sa.select(Session.person_id, sa.func.min(Session.day).label("day"))
+        .where(Session.person_id.in_(members))
+        .group_by(Session.person_id)
+        .subquery()
+    )
+    means: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for source in SOURCES:
+        week = (source.of.day - first.c.day) // 7
+        asked = [sa.func.avg(value) for value, _ in source.values.values()]
+        query = (
+            sa.select(source.of.person_id, week, *asked)
+            .where(source.of.person_id == first.c.person_id, *source.where)
+            .group_by(sa.text("1, 2"))
+        )
+        for _, when, *row in connection.execute(query):
+            for name, mean in zip(source.values, row, strict=True):
+                if mean is not None:
+                    means[name][when].append(mean)
+    return {
+        name: found
+        for name, weeks in means.items()
+        if (
+            found := tuple(
+                _of_people(*week) for week in sorted(weeks.items()) if len(week[1]) >= FEWEST
+            )
+        )
+    }
+
+
+def _of_people(week: int, means: list[float]) -> Week:
+    n = len(means)
+    return Week(week, float(np.mean(means)), float(np.std(means, ddof=1)) / math.sqrt(n), n)
+
+
+class _Source(NamedTuple):
+    """Where measures are found: what has person and day, values with their errors, which rows."""
+
+    of: Any
+    values: dict[str, tuple[Any, Any]]
+    where: tuple[ColumnElement[bool], ...]
+
+
+SOURCES = (
+    _Source(
+        Session,
+        {
+            "evenness": (Summary.evenness, Summary.evenness_error),
+            "trunk_stiffness_ratio": (Summary.trunk_stiffness_ratio, None),
+        },
+        (Session.id == Summary.session_id, Summary.moment == "before"),
+    ),
+    _Source(
+        Outcome,
+        {kind: (sa.case((Outcome.kind == kind, Outcome.value)), None) for kind in SAID},
+        (Outcome.kind.in_(SAID), (Outcome.moment == "before") | Outcome.moment.is_(None)),
+    ),
+    _Source(
+        Session,
+        {"comfort": (ComfortReport.value, None)},
+        (Session.id == ComfortReport.session_id,),
+    ),
+)
+
+
+def _moments(value: Any, error: Any) -> tuple[Any, ...]:
+    """What the database is asked for: n, mean, mean square, mean square of the errors."""
+    mean = sa.func.avg
+    square = sa.null() if error is None else mean(error * error)
+    return sa.func.count(value), mean(value), mean(value * value), square
+
+
+def _week(week: int, n: int, mean: float, square: float, error: float | None) -> Week:
+    spread = [] if error is None else [error]
+    if n > 1:
+        spread.append((square - mean * mean) * n / (n - 1))
+    return Week(week, mean, math.sqrt(max(0.0, *spread) / n) if spread else math.nan, n)

@@ -1,0 +1,293 @@
+"""The commands that need no mat: programmes, people and the record, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from people import HEALTHY, PERSONS
+from planning import FOLDER, PROGRAMMES
+from spinemat.session_programme import PATTERNS
+from spinemat_bringup import cli_person, cli_programme
+from spinemat_bringup.cli import main
+from spinemat_bringup.cli_common import console
+from spinemat_session.record import Dose, MeasuredLevel, Store
+
+AT = datetime(2030, 1, 7, 8, 0, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep sentences on one line."""
+    monkeypatch.setattr(console, "width", 240)
+
+
+def spinemat(*arguments: Any, answer: str = "") -> tuple[int, str]:
+    done = CliRunner().invoke(main, [str(a) for a in arguments], input=answer)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def written(folder: Path, name: str, content: Any) -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def broken(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    data = yaml.safe_load((FOLDER / "lower_back.yaml").read_text())
+    change(data)
+    return written(folder, "lower_back.yaml", data)
+
+
+# ---- programmes ----------------------------------------------------------------------------
+
+
+def test_all_programmes_that_ship_are_listed_and_in_order() -> None:
+    status, listed = spinemat("programme", "list")
+    assert status == 0
+    status, checked = spinemat("programme", "check")
+    assert status == 0
+    assert len(checked.splitlines()) == len(PROGRAMMES)
+    for name, programme in PROGRAMMES.items():
+        assert name in listed and programme.about in listed
+        assert f"{name}: in order" in checked
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["phases"][2].update(rate=9), ("phases[2].rate", "9", "0.2 to 1.5 Hz")),
+        (lambda d: d["phases"][0].update(kind="press"), ("phases[0].kind", "'press'", "mobilise")),
+        (lambda d: d.update(minutes=40), ("minutes", "40", "about 12.9")),
+        (lambda d: d.pop("title"), ("title", "None", "must be given")),
+    ],
+)
+def test_a_fault_is_one_line_with_field_value_and_what_is_allowed(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], words: tuple[str, ...]
+) -> None:
+    path = broken(tmp_path, change)
+    status, output = spinemat("programme", "check", path, "daily_5")
+    assert status == 1
+    fault, good = output.splitlines()
+    assert fault.startswith(f"{path}: ") and good.startswith("daily_5: in order")
+    for word in words:
+        assert word in fault
+
+
+def test_a_name_that_does_not_ship_is_refused_with_those_that_do() -> None:
+    for command in ("check", "show"):
+        status, output = spinemat("programme", command, "nonsense")
+        assert status == 1 and "nonsense" in output and ", ".join(PROGRAMMES) in output
+
+
+def test_show_has_the_phases_the_times_and_what_the_patterns_mean() -> None:
+    status, output = spinemat("programme", "show", "mobile_spine")
+    assert status == 0
+    assert "grade III, 90%" in output and "3 × 45 s at 0.5 Hz, rest 60 s" in output
+    assert "12:15 of them pressing" in output
+    assert "alternating thoracic and lumbar extension" in output  # what cat_cow is
+    assert "flexion is unloading" in output
+    assert set(cli_programme.MEANING) == set(PATTERNS)
+    for name in PROGRAMMES:
+        assert spinemat("programme", "show", name)[0] == 0
+
+
+def test_the_same_programme_is_forecast_differently_for_two_people(tmp_path: Path) -> None:
+    found = {}
+    for name in ("athlete_25", "degeneration_45"):
+        file, picture = tmp_path / f"{name}.json", tmp_path / f"{name}.png"
+        status, output = spinemat(
+            "programme", "forecast", "lower_back", "--person", PERSONS / f"{name}.yaml",
+            "--picture", picture, "--json", file,
+        )  # fmt: skip
+        assert status == 0 and "FAIL" not in output
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        found[name] = json.loads(file.read_text())
+        for sentence in found[name]["plan"]["levels"][0]["why"] + found[name]["plan"]["notes"]:
+            assert sentence in output
+    athlete, worn = (of["forecast"] for of in found.values())
+    assert len(athlete["force"]) == 24
+    assert worn["force"][0] < 0.8 * athlete["force"][0]  # L5
+    assert worn["work"][0] < athlete["work"][0]
+    assert "Mild disc degeneration" in " ".join(found["degeneration_45"]["plan"]["notes"])
+
+
+def test_a_felt_back_changes_the_forecast_and_its_reasons() -> None:
+    forecast = ("programme", "forecast", "lower_back", "--person", PERSONS / "athlete_25.yaml")
+    _, before = spinemat(*forecast)
+    status, felt = spinemat(*forecast, "--patient", "athlete_25")
+    assert status == 0
+    assert "Stiffness not known here" in before and "of the own trend" not in before
+    assert "of the own trend" in felt
+
+
+def test_a_course_is_forecast_at_its_gentle_beginning() -> None:
+    person = PERSONS / "athlete_25.yaml"
+    _, output = spinemat("programme", "forecast", "course_8_weeks", "--person", person)
+    assert "Course: week 1 of 8" in output
+
+
+# ---- people --------------------------------------------------------------------------------
+
+
+def person(folder: Path, *conditions: str, **changes: Any) -> Path:
+    answers = [{"name": name, "levels": []} for name in conditions]
+    return written(folder, "someone.yaml", HEALTHY | {"conditions": answers} | changes)
+
+
+def test_the_questions_are_listed_with_what_a_yes_means() -> None:
+    status, output = spinemat("person", "list-conditions")
+    assert status == 0
+    for words in ("pacemaker", "no session", "at most 70% of the press limit", "PMC1116959"):
+        assert words in output
+
+
+def test_a_person_is_shown_with_limits_and_suggestions_that_name_their_source() -> None:
+    status, output = spinemat("person", "check", *sorted(PERSONS.glob("*.yaml")))
+    assert status == 0
+    lines = [line.split() for line in output.splitlines()]
+    assert ["│", "L4", "–", "L5", "│", "70%", "│", "21.0", "N", "│", "100%", "│"] in lines
+    for words in (
+        "degeneration-45: male, 45 years",
+        "Suggestion: low back (5 of 10) points to L3–S1",
+        "Source of the levels suggested",
+        "79% mobility, 21% stability",
+        "left out",
+    ):
+        assert words in output
+
+
+def test_an_excluded_person_is_told_why_and_is_not_forecast(tmp_path: Path) -> None:
+    path = person(tmp_path, "pacemaker")
+    for arguments in (
+        ("person", "check", path),
+        ("person", "check", path, "--override", "dr-1", "seen"),
+        ("programme", "forecast", "daily_5", "--person", path),
+    ):
+        status, output = spinemat(*arguments)
+        assert status == 1
+        assert "no session is possible" in output
+        assert "Pacemaker: no session is possible (usual contraindication" in output
+
+
+def test_a_doubt_waits_for_a_clinician_with_a_reason(tmp_path: Path) -> None:
+    path = person(tmp_path, "steroids")
+    status, output = spinemat("person", "check", path)
+    assert status == 1 and "a clinician must decide first" in output
+    assert spinemat("programme", "forecast", "daily_5", "--person", path)[0] == 1
+    override = ("--override", "dr-1", "seen the scan")
+    status, output = spinemat("person", "check", path, *override)
+    assert status == 0 and "overridden by dr-1: “seen the scan”" in output
+    assert spinemat("programme", "forecast", "daily_5", "--person", path, *override)[0] == 0
+    status, output = spinemat("person", "check", path, "--override", "Dr K", "seen")
+    assert status == 1 and "override.clinician" in output
+
+
+def test_a_malformed_person_is_one_line_beside_the_others(tmp_path: Path) -> None:
+    bad = person(tmp_path, measures=HEALTHY["measures"] | {"mass": 790})
+    status, output = spinemat("person", "check", bad, PERSONS / "desk_worker.yaml")
+    assert status == 1
+    assert f"{bad}: mass: 790 is not allowed; allowed: 35 to 165 kg\n" in output
+    assert "desk-worker" in output
+
+
+def test_neighbouring_levels_that_show_the_same_share_a_line() -> None:
+    rows = [("L1", 1), ("L2", 1), ("L3", 2), ("L4", 1)]
+    assert cli_person.spans(rows) == [("L1 – L2", 1), ("L3", 2), ("L4", 1)]
+
+
+# ---- the record ----------------------------------------------------------------------------
+
+
+def begin(store: Store, who: str, day: int, folder: Path, **more: Any) -> str:
+    """A session of 10 minutes on a day, with a folder of its own."""
+    name, at = f"s{day}-{who}", AT + timedelta(days=day)
+    (folder / name).mkdir()
+    store.begin_session(
+        name, who, {"age": 45}, at=at, programme="daily_10", folder=folder / name, **more
+    )
+    stiffness = 11e3 - 50.0 * day
+    store.add_levels(name, "before", [MeasuredLevel("L4", stiffness, 300.0, 830.0, True)], at=at)
+    store.add_dose(name, [Dose("L4", 1.0, 12.0, 20.0, 10)], at=at)
+    store.add_outcome(who, "pain", 6.0 - 0.1 * day, at=at, session_id=name, moment="before")
+    store.end_session(name, "completed", at=at + timedelta(minutes=10))
+    return name
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    file = tmp_path / "spinemat.db"
+    with Store(file) as store:
+        for who in ("p-1", "p-2", "p-3", "p-4", "p-5"):
+            for day in (0, 1, 28):
+                begin(store, who, day, tmp_path, group="works")
+        begin(store, "p-6", 0, tmp_path, programme_version="1", allocation="sham", sham=True)
+    return file
+
+
+def test_list_shows_people_and_sessions_and_keeps_a_trial_blind(record: Path) -> None:
+    status, output = spinemat("record", "list", "--database", record)
+    assert status == 0
+    lines = [line.replace("│", "").split() for line in output.splitlines()]
+    assert ["p-1", "works", "3", "of", "3", "2030-01-07", "2030-02-04"] in lines
+    _, output = spinemat("record", "list", "--person", "p-1", "--database", record)
+    assert "daily_10" in output and "10.0" in output and "s28-p-1" in output
+    _, output = spinemat("record", "list", "--person", "p-6", "--database", record)
+    assert "(trial)" in output and "daily_10" not in output
+
+
+def test_trends_of_a_person_and_of_a_group(record: Path) -> None:
+    status, output = spinemat("record", "trends", "p-1", "--database", record)
+    assert status == 0
+    assert "since 2030-01-07: 3 completed" in output and "used on 3 of" in output
+    assert "no measurable change" in output or "softer" in output
+    assert "pain" in output
+    status, output = spinemat("record", "trends", "--group", "works", "--database", record)
+    assert status == 0 and "works: 5 people" in output and "p-1" not in output
+    assert spinemat("record", "trends", "--group", "nobody", "--database", record)[0] == 1
+    assert spinemat("record", "trends", "--database", record)[0] == 2
+
+
+def test_an_anonymous_export_names_nobody(record: Path, tmp_path: Path) -> None:
+    export = ("record", "export", "--format", "json", "--database", record)
+    status, output = spinemat(*export, tmp_path / "open")
+    assert status == 0 and "It tells who the people are" in output
+    assert "p-1" in (tmp_path / "open/sessions.json").read_text()
+    assert spinemat(*export, tmp_path / "masked", "--anonymous")[0] == 0
+    rows = json.loads((tmp_path / "masked/sessions.json").read_text())
+    assert len(rows) == 16 and not any("p-1" in str(row) for row in rows)
+    status, output = spinemat(*export, tmp_path / "masked")
+    assert status == 1 and "a new or an empty folder" in output
+
+
+def test_delete_asks_and_leaves_nothing(record: Path, tmp_path: Path) -> None:
+    delete = ("record", "delete", "p-1", "--database", record)
+    status, output = spinemat(*delete, answer="n\n")
+    assert status == 1 and "3 sessions and their folders for good?" in output
+    assert (tmp_path / "s0-p-1").exists()
+    status, output = spinemat(*delete, answer="y\n")
+    assert status == 0 and "Deleted for good" in output
+    assert not list(tmp_path.glob("s*-p-1")) and (tmp_path / "s0-p-2").exists()
+    with Store(record) as store:
+        assert store.sessions("p-1") == [] and len(store.sessions("p-2")) == 3
+    status, output = spinemat(*delete, "--yes")
+    assert status == 1 and "person p-1" in output
+    status, output = spinemat("record", "delete", "p-2", "--yes", "--keep-folders",
+                              "--database", record)  # fmt: skip
+    assert status == 0 and f"Still there: {tmp_path / 's0-p-2'}" in output
+
+
+def test_a_record_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "none.db"
+    status, output = spinemat("record", "list", "--database", file)
+    assert status == 1 and str(file) in output and not file.exists()
+    status, output = spinemat("record", "list", "--database", "mysql://somebody:secret@host/x")
+    assert status == 1 and "postgresql://" in output and "secret" not in output

@@ -1,0 +1,364 @@
+"""Plans, edits, the ledger and the forecast, without ROS."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planning import (
+    ADULT,
+    LAYOUT,
+    PEOPLE,
+    PROGRAMMES,
+    assert_within_limits,
+    at,
+    felt,
+    needs,
+    presses,
+)
+from spinemat.anatomy import LEVELS, check_intake
+from spinemat.back_model import UP, means
+from spinemat.dosing import plan_session
+from spinemat.errors import InvalidInput
+from spinemat.forecast import forecast, person_twin
+from spinemat.ledger import FIRST_WEEK, Advice, PastSession, advise
+from spinemat.level_dose import Felt
+from spinemat.plan import SessionPlan, edit
+from spinemat.plan_record import plan_from_mapping, plan_to_mapping
+from spinemat.press_goal import Waveform, wave
+from spinemat.stiffness import LevelEstimate
+from spinemat.twin import TwinRun
+
+NOW = datetime(2030, 5, 20, 9, 0, tzinfo=timezone.utc)
+L4, L5, T7 = (UP.index(v) for v in ("L4", "L5", "T7"))
+
+
+@cache
+def planned(name: str, who: int) -> SessionPlan:
+    return plan_session(PROGRAMMES[name], LAYOUT, PEOPLE[who], felt(PEOPLE[who], L4=1.4))
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMMES))
+def test_plans_of_all_programmes_keep_all_limits(name: str) -> None:
+    for who in range(len(PEOPLE)):
+        plan = planned(name, who)
+        assert_within_limits(plan)
+        assert plan.total <= 60.0 * 1.2 * PROGRAMMES[name].minutes + 60.0
+        assert all(dose.why for dose in plan.levels)
+        if name in ("sham", "contour"):
+            assert plan.pressing == 0.0 and all(d.work == d.cycles == 0.0 for d in plan.levels)
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMMES))
+def test_a_plan_survives_json(name: str) -> None:
+    data = plan_to_mapping(planned(name, 0))
+    again = plan_from_mapping(json.loads(json.dumps(data, allow_nan=False)), LAYOUT)
+    assert plan_to_mapping(again) == data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("steps", 3, "goal", "amplitude", 0), 50.0, "amplitude"),
+        (("steps", 3, "goal", "amplitude", 0), float("nan"), "amplitude"),
+        (("steps", 3, "goal", "rate"), 9.0, "rate"),
+        (("steps", 3, "goal", "fingers", 0), 77, "fingers"),
+        (("steps", 3, "goal", "fingers"), "all", "fingers"),
+        (("steps", 3, "goal", "expected", 0), {}, "expected"),
+        (("steps", 3, "goal"), [], "goal"),
+        (("steps", 3, "kind"), "dance", "kind"),
+        (("levels", 0, "why"), 4, "why"),
+        (("levels",), [], "levels"),
+        (("mass",), 1e9, "mass"),
+        (("x",), [0.0], "24 values"),
+    ],
+)
+def test_a_plan_that_was_changed_by_hand_is_checked(
+    path: tuple[Any, ...], value: Any, words: str
+) -> None:
+    data = plan_to_mapping(planned("lower_back", 0))
+    target: Any = data
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(InvalidInput, match=words):
+        plan_from_mapping(data, LAYOUT)
+
+
+def test_two_people_with_the_same_complaint_get_different_plans_with_reasons() -> None:
+    programme = PROGRAMMES["lower_back"]
+    ache = at(0.6, "L3", "L4", "L5", other=0.0)
+    worker, athlete = check_intake("male", 45, 1.78, 84.0), check_intake("male", 25, 1.85, 80.0)
+    worn = needs(level_factors=at(0.7, "L4", "L5"), emphasis=ache, notes=("Disc, mild.",))
+    plans = [
+        plan_session(programme, LAYOUT, worker, felt(worker, L4=1.25, L5=1.25), worn),
+        plan_session(programme, LAYOUT, athlete, felt(athlete), needs(emphasis=ache)),
+    ]
+    careful, free = (plan.levels[L4] for plan in plans)
+    assert careful.peak < 0.9 * free.peak
+    assert careful.work < 0.7 * free.work and careful.cycles < free.cycles
+    assert any("Screening" in why and "0.70" in why for why in careful.why)
+    assert any("surely stiffer" in why for why in careful.why)
+    assert any("neither more force" in why for why in careful.why)
+    assert any("one set more" in why for why in free.why)
+    assert "Disc, mild." in plans[0].notes
+    for plan, mass in zip(plans, (84.0, 80.0), strict=True):
+        assert_within_limits(plan)
+        seen = forecast(plan, LAYOUT)
+        assert seen.step_force.max() <= 0.95 * 30.0
+        assert plan.mass == mass and seen.held == 0.0 and not seen.lifting
+    weaker, stronger = (forecast(plan, LAYOUT) for plan in plans)
+    assert weaker.work[L4] < 0.8 * stronger.work[L4]
+
+
+def dose(name: str = "lower_back", scan: Felt | None = None, **changes: Any) -> SessionPlan:
+    who = changes.pop("who", ADULT)
+    return plan_session(
+        PROGRAMMES[name], LAYOUT, who, scan or felt(who), needs(**changes)
+    )  # fmt: skip
+
+
+def test_what_is_less_sure_gets_less() -> None:
+    work = [
+        dose(scan=scan).levels[L4].work
+        for scan in (felt(ADULT, 0.05), felt(ADULT, 0.2), felt(ADULT, 0.4))
+    ]
+    assert work[0] > work[1] > work[2]
+    scan = felt(ADULT)
+    blind = replace(scan, valid=np.array([v != "L4" for v in UP]) & scan.valid)
+    plan = dose(scan=blind)
+    assert plan.levels[L4].work < work[0]
+    assert any("not known here" in why for why in plan.levels[L4].why)
+    neck = dose("neck_and_shoulders").levels[UP.index("C5")]
+    assert any("cannot be told apart" in why for why in neck.why)
+
+
+def test_stiffer_levels_get_more_and_softer_ones_less() -> None:
+    even, stiff, soft = (
+        dose("mobile_spine", felt(ADULT, T7=r)).levels[T7] for r in (1.0, 1.4, 0.75)
+    )
+    assert stiff.cycles > even.cycles > soft.cycles
+    assert stiff.peak >= even.peak > soft.peak
+    assert any("one set more" in why for why in stiff.why)
+    assert any("for stability" in why for why in soft.why)
+    unsure = dose("mobile_spine", felt(ADULT, 0.35, T7=1.4)).levels[T7]
+    assert unsure.cycles < stiff.cycles and unsure.peak < stiff.peak
+
+
+def test_comfort_screening_age_and_stability_lower() -> None:
+    free = dose()
+    capped = dose(ceilings=at(0.2, "L4"))
+    assert capped.levels[L4].peak <= 0.2 * 30.0 + 1e-9 < free.levels[L4].peak
+    assert any("Comfort" in why for why in capped.levels[L4].why)
+    left_out = dose(level_factors=at(0.0, "L4"))
+    assert left_out.levels[L4].cycles == 0.0 < left_out.levels[UP.index("L1")].cycles
+    old = dose(who=check_intake("male", 78, 1.78, 75.0))
+    assert old.levels[L4].peak < free.levels[L4].peak
+    assert any("Age 78" in why for why in old.levels[L4].why)
+    unsteady, stiff = dose("stable_spine", mobility=0.0), dose("stable_spine", mobility=1.0)
+    lasting = [
+        sum(g.duration for s, g in presses(plan) if s.kind == "stability")
+        for plan in (unsteady, stiff)
+    ]
+    assert lasting[0] > 1.5 * lasting[1]
+    assert dose(mobility=0.0).levels[L4].peak < free.levels[L4].peak
+
+
+def test_one_set_more_goes_where_most_is_asked_and_only_while_there_is_time() -> None:
+    plan = dose(emphasis=np.ones(len(UP)))
+    sets = {s.phase: s.set for s, _ in presses(plan)}
+    assert sets[3] == 4  # the strongest phase, which asks for three
+    assert plan.total <= 1.2 * 60.0 * PROGRAMMES["lower_back"].minutes
+    assert any("no time" in note for note in plan.notes)
+
+
+def test_what_a_scan_estimates_becomes_what_was_felt() -> None:
+    scan = felt(ADULT)
+    estimates = [
+        LevelEstimate(
+            v, side, scan.x[UP.index(v)], 1e4, 5e2, "" if v[0] != "C" else "not resolvable"
+        )
+        for v in LEVELS
+        for side in ("both", "left")
+    ]
+    found = Felt.of_scan(scan.height, estimates)
+    assert (found.valid == scan.valid).all() and (np.diff(found.x) > 0.0).all()
+    with pytest.raises(InvalidInput, match="no C7"):
+        Felt.of_scan(scan.height, [e for e in estimates if e.level != "C7"])
+    with pytest.raises(InvalidInput, match=r"felt\.value"):
+        replace(scan, value=-scan.value)
+    with pytest.raises(InvalidInput, match=r"needs\.ceilings"):
+        needs(ceilings=np.full(24, 1.5))
+
+
+def test_rows_without_contact_are_not_pressed() -> None:
+    scan = felt(ADULT)
+    height = scan.height.copy()
+    height[4] = np.nan  # left of the third row
+    plan = dose(scan=replace(scan, height=height))
+    assert not any(np.isin([4, 5], g.fingers).any() for _, g in presses(plan))
+    nothing = dose(scan=replace(scan, height=np.full(LAYOUT.n, np.nan)))
+    assert not presses(nothing) and len(nothing.notes) >= 5
+
+
+# --- a clinician's edits ----------------------------------------------------------------------
+
+
+def test_an_edit_lowers_freely_and_raises_only_within_limits() -> None:
+    plan = planned("lower_back", 0)
+    lower = edit(plan, LAYOUT, "L4", 0.5, "clin-1", "sore today")
+    assert lower.levels[L4].peak < plan.levels[L4].peak
+    assert lower.levels[L4].work < 0.6 * plan.levels[L4].work
+    assert lower.edits[0].reason == "sore today" and "sore today" in lower.levels[L4].why[-1]
+    assert_within_limits(lower)
+    with pytest.raises(InvalidInput, match=r"factor: 1\.4 .*regional sums"):
+        edit(plan, LAYOUT, "L4", 1.4, "clin-1", "more")
+    raised = edit(lower, LAYOUT, "L4", 1.2, "clin-1", "better now")
+    assert lower.levels[L4].peak < raised.levels[L4].peak < plan.levels[L4].peak
+    assert_within_limits(raised)
+    with pytest.raises(InvalidInput, match="factor"):
+        edit(plan, LAYOUT, "L4", 3.0, "clin-1", "much more")
+    with pytest.raises(InvalidInput, match="reason"):
+        edit(plan, LAYOUT, "L4", 0.5, "clin-1", "")
+    capped = dose(ceilings=at(0.2, "L4"))
+    with pytest.raises(InvalidInput, match="factor"):
+        edit(capped, LAYOUT, "L4", 1.3, "clin-1", "past what the person wants")
+    again = plan_from_mapping(plan_to_mapping(raised), LAYOUT)
+    assert again.edits == raised.edits
+
+
+# --- ledger -----------------------------------------------------------------------------------
+
+
+def past(days: float, peak: float = 20.0, work: float = 3.0, **changes: Any) -> PastSession:
+    session = PastSession(
+        NOW - timedelta(days=days), at(work, "L4", other=0.0), at(peak, "L4", other=0.0), (), True
+    )
+    return replace(session, **changes)
+
+
+def test_a_level_rests_after_a_full_dose() -> None:
+    soon, later = advise([past(0.5)], NOW), advise([past(1.0)], NOW)
+    assert soon.share[L4] == 0.5 and soon.share[T7] == 1.0 and later.share[L4] == 1.0
+    assert "12 h ago" in soon.why[L4][0]
+    assert advise([past(0.5, peak=8.0, work=0.5)], NOW).share[L4] == 1.0
+    rested, tired = (
+        plan_session(PROGRAMMES["lower_back"], LAYOUT, ADULT, felt(ADULT), advice=a).levels[L4]
+        for a in (later, soon)
+    )
+    assert tired.peak < rested.peak and any("Rest:" in why for why in tired.why)
+    # what a resting level then gets is no full dose
+    assert tired.peak < 0.5 * 30.0
+
+
+def test_at_most_two_sessions_in_a_day() -> None:
+    one, two = [past(0.3, 5.0, 0.5)], [past(0.3, 5.0, 0.5), past(0.6, 5.0, 0.5)]
+    assert advise(one, NOW).wait is None
+    third = advise(two, NOW)
+    assert third.wait == two[1].when + timedelta(hours=20)
+    with pytest.raises(InvalidInput, match="ledger"):
+        plan_session(PROGRAMMES["demo"], LAYOUT, ADULT, felt(ADULT), advice=third)
+    plan_session(PROGRAMMES["contour"], LAYOUT, ADULT, felt(ADULT), advice=third)
+    assert advise([past(0.1, 0.0, 0.0)] * 3, NOW).wait is None  # scans only
+
+
+def course(weeks: list[int], **changes: Any) -> Advice:
+    """Sessions per week, oldest first; now is at the end of the last one."""
+    days = [7.0 * (len(weeks) - w) - 1.5 * s for w, n in enumerate(weeks) for s in range(n)]
+    sessions = [past(d, 5.0, 0.5, programme="c", **changes) for d in days]
+    return advise(sessions, NOW, "c", 8)
+
+
+def test_a_course_begins_gently_and_rises_week_by_week() -> None:
+    shares = [course([4] * n).share[T7] for n in range(10)]
+    assert shares[0] == pytest.approx(FIRST_WEEK)
+    assert (np.diff(shares[:8]) > 0.05).all() and shares[7] == shares[9] == 1.0
+    assert course([4, 4, 0, 4]).share[T7] < course([4, 4, 4, 4]).share[T7]
+    assert course([4, 4, 0, 4]).share[T7] == pytest.approx(course([4, 4]).share[T7])
+    assert course([4, 1]).share[T7] == pytest.approx(course([4]).share[T7])
+    assert course([4, 4], completed=False).share[T7] == pytest.approx(FIRST_WEEK)
+    hurt = course([4, 4], comfort=(("T7", 5.0),))
+    assert hurt.share[L5] == pytest.approx(FIRST_WEEK)
+    assert "week 3 of 8" in course([4, 4]).notes[0]
+    assert advise([], NOW, "daily_5", 0).share.min() == 1.0
+
+
+def test_bad_reports_make_it_gentler_and_good_sessions_give_it_back() -> None:
+    hurt = past(3.0, comfort=(("L4", 5.0),))
+    worse = replace(hurt, comfort=(("L4", 8.0), ("L4", 2.0)))
+    assert advise([past(3.0, comfort=(("L4", 3.0),))], NOW).share[L4] == 1.0
+    assert advise([hurt], NOW).share[L4] == pytest.approx(0.8)
+    assert advise([worse], NOW).share[L4] == pytest.approx(0.6)
+    assert advise([hurt], NOW).share[L5] == 1.0
+    assert "pain 5 of 10" in advise([hurt], NOW).why[L4][0]
+    assert advise([hurt, past(1.0)], NOW).share[L4] == pytest.approx(0.9)
+    assert advise([past(1.0), past(2.0), hurt], NOW).share[L4] == 1.0
+    assert advise([worse] * 5, NOW).share[L4] == pytest.approx(0.2)
+    with pytest.raises(InvalidInput, match="L9"):
+        past(1.0, comfort=(("L9", 1.0),))
+    with pytest.raises(InvalidInput, match="zone"):
+        past(1.0, when=datetime(2030, 1, 1))
+    with pytest.raises(InvalidInput, match="not after"):
+        advise([past(-1.0)], NOW)
+
+
+# --- forecast ---------------------------------------------------------------------------------
+
+
+def test_a_forecast_says_force_depth_work_and_time_before_anything_moves() -> None:
+    plan = planned("mobile_spine", 0)
+    begin = time.process_time()
+    seen = forecast(plan, LAYOUT)
+    spent = time.process_time() - begin
+    assert spent < 10.0  # of 20 minutes
+    planned_peak = np.array([d.peak for d in plan.levels])
+    planned_work = np.array([d.work for d in plan.levels])
+    assert seen.force == pytest.approx(planned_peak, rel=0.01)
+    some = planned_work > 1.0
+    assert seen.work[some] == pytest.approx(planned_work[some], rel=0.4)
+    assert 0.001 < seen.indentation[L4] < 0.02
+    assert seen.time == plan.total and seen.pressing == plan.pressing
+    assert seen.held == 0.0 and not seen.lifting
+    assert any(line.startswith("L4: up to") for line in seen.sentences())
+    still = forecast(planned("sham", 0), LAYOUT)
+    assert still.force.max() == still.work.max() == 0.0
+
+
+def test_a_forecast_before_the_scan_reckons_with_published_means() -> None:
+    plan = plan_session(PROGRAMMES["daily_5"], LAYOUT, ADULT, Felt.prior(LAYOUT, ADULT))
+    assert plan.stiffness == pytest.approx(means())
+    assert forecast(plan, LAYOUT).work.sum() > 1.0
+
+
+@pytest.mark.parametrize("name", ["desk_worker_45", "athlete_25"])
+def test_the_forecast_moves_like_the_twin_of_the_plant(name: str) -> None:
+    pytest.importorskip("spinemat_sim", reason="needs the package spinemat_sim on the path")
+    from mats import closed_loop
+    from spinemat_sim.identify import identify
+    from spinemat_sim.population import find_patient
+
+    patient = find_patient(name)
+    intake = check_intake(patient.sex, patient.age, patient.stature, patient.mass)
+    value = np.array(patient.stiffness)
+    scan = replace(felt(intake), value=value, error=0.05 * value)
+    plan = plan_session(PROGRAMMES["lower_back"], LAYOUT, intake, scan)
+    goal = next(g for s, g in presses(plan) if s.phase == 3)
+    force = np.zeros((1, LAYOUT.n))
+    twins = [identify(closed_loop(name).plant), person_twin(plan.on_mat(LAYOUT), plan.stiffness)]
+    runs = [TwinRun(twin, 0.01) for twin in twins]
+    depth = np.zeros(2)
+    for i in range(1000):
+        turns = np.array(goal.rate * 0.01 * i) - goal.phase / (2.0 * np.pi)
+        force[0, goal.fingers] = goal.preload + goal.amplitude * wave(Waveform.SINUSOID, turns)
+        for k, run in enumerate(runs):
+            run.advance(force)
+            depth[k] = max(depth[k], run.travel[0, goal.fingers].mean())
+    assert depth[1] == pytest.approx(depth[0], rel=0.15)
+    assert runs[1].work.sum() == pytest.approx(runs[0].work.sum(), rel=0.25)
