@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from std_srvs.srv import SetBool
 
 from graphs import DOWN, LAYOUT, PAIR, RELEASED, Mat, running, session_goal
@@ -17,8 +18,15 @@ from spinemat.drive import Stage
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import Retract, RunSession, ScanSpine
-from spinemat_interfaces.msg import Event, FingerState, SafetyState, SessionState
-from spinemat_interfaces.srv import Adjust, LowerLimits
+from spinemat_interfaces.msg import (
+    ComfortReport,
+    Event,
+    FingerState,
+    SafetyState,
+    SessionPlan,
+    SessionState,
+)
+from spinemat_interfaces.srv import Adjust, ConfirmPlan, LowerLimits
 from spinemat_ros.codec import doubles, floats, seconds, uint16s
 from spinemat_ros.node import publisher
 
@@ -263,14 +271,70 @@ def test_a_scan_ends_when_the_controller_was_started_anew(mat: Mat) -> None:
 
 
 @pytest.fixture(scope="module")
-def treated(shared: Mat) -> Mat:
-    """A mat on which a session treats somebody."""
+def planned(shared: Mat) -> tuple[Mat, list[SessionPlan]]:
+    """A mat on which a session waits for its plan to be confirmed, and the plans it said."""
     c = shared.client
+    plans: list[SessionPlan] = []
+    c.listen("plan", plans.append)
     shared.safe()
     shared.retracted()
-    c.send(RunSession, "run_session", session_goal())
+    record = yaml.safe_load((MAT.parent / "persons/degeneration_45.yaml").read_text())
+    goal = session_goal()
+    record["measures"] = {n: getattr(goal, n) for n in ("sex", "age", "stature", "mass")}
+    asked = RunSession.Goal(person=yaml.safe_dump(record), programme="demo", confirm=True)
+    c.send(RunSession, "run_session", asked)
+    c.wait(lambda: bool(plans), 120.0, "plan")
+    return shared, plans
+
+
+@pytest.fixture(scope="module")
+def treated(planned: tuple[Mat, list[SessionPlan]]) -> Mat:
+    """A mat on which a session treats somebody."""
+    c = planned[0].client
+    if c.session.phase == SessionState.PLAN:
+        assert c.call(
+            ConfirmPlan, "confirm_plan", ConfirmPlan.Request(accept=True, by="c1")
+        ).success
     c.wait(lambda: c.session.phase == SessionState.TREAT, 120.0, "TREAT")
-    return shared
+    return planned[0]
+
+
+def test_a_plan_says_why_and_waits_for_a_clinician(planned: tuple[Mat, list[SessionPlan]]) -> None:
+    (mat, plans), c = planned, planned[0].client
+    first = {dose.level: dose for dose in plans[0].levels}
+    assert plans[0].waiting and len(first) == 24
+    assert any("0.70" in why for why in first["L4"].why), "screening lowers a worn disc's level"
+    assert any("low back" in note for note in plans[0].notes)
+    c.wait(lambda: "confirm_plan" in c.session.detail, 20.0, "waiting")
+    ask = ConfirmPlan.Request(accept=True, by="c1", reason="felt tender", levels=["L3"])
+    ask.factors = doubles([9.0])
+    refused = c.call(ConfirmPlan, "confirm_plan", ask)
+    assert not refused.success and "factor" in refused.message and "9" in refused.message
+    assert c.session.phase == SessionState.PLAN and mat.force.max() < RELEASED
+    ask.factors = doubles([0.8])
+    assert c.call(ConfirmPlan, "confirm_plan", ask).success
+    c.wait(lambda: len(plans) > 1, 20.0, "the changed plan")
+    after = {dose.level: dose for dose in plans[-1].levels}
+    assert not plans[-1].waiting
+    assert after["L3"].peak < first["L3"].peak
+    assert any("felt tender" in why for why in after["L3"].why)
+
+
+def test_a_report_of_pain_lowers_the_force_at_once_and_the_session_goes_on(treated: Mat) -> None:
+    mat, c = treated, treated.client
+    c.wait(lambda: mat.force.max() > 4.0, 60.0, "press")
+    report = publisher(c._node, "comfort")
+    c.wait(lambda: report.get_subscription_count() > 0, 20.0, "session_orchestrator")
+    known = len(c.events)
+    report.publish(ComfortReport(pain=11, place="L3"))
+    c.wait(lambda: any(e.kind == "refused" for e in c.events[known:]), 20.0, "refusal")
+    report.publish(ComfortReport(pain=5, place="lumbar"))
+    c.wait(lambda: any(e.kind == "comfort" for e in c.events[known:]), 20.0, "comfort")
+    said = next(e for e in c.events[known:] if e.kind == "comfort")
+    assert json.loads(said.data)["action"].startswith("less force at")
+    c.wait(lambda: mat.force.max() < 2.5, 30.0, "the press ends softly")
+    c.wait(lambda: mat.force.max() > 3.0, 30.0, "and goes on")
+    assert c.session.phase == SessionState.TREAT
 
 
 def test_a_session_pauses_unloaded_and_goes_on(treated: Mat) -> None:
@@ -313,6 +377,8 @@ def test_the_session_node_killed_in_a_treatment_releases_every_finger(treated: M
     _nothing_moves(mat, down)
     assert c.safety.state == SafetyState.READY
     c.wait(lambda: c.session.phase == SessionState.IDLE, 30.0, "IDLE")
+    broken = [e for e in c.events[known:] if e.kind == "broken_off"]
+    assert broken and "degeneration-45 was broken off in TREAT" in broken[0].text
 
 
 # --- limits stay low until a session ends: nothing strong can be pressed after this --------------
