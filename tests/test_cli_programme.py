@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
+from command_line import spinemat
 from people import HEALTHY, PERSONS
 from planning import FOLDER, PROGRAMMES
 from spinemat.session_programme import PATTERNS
 from spinemat_bringup import cli_person, cli_programme
-from spinemat_bringup.cli import main
 from spinemat_bringup.cli_common import console
 from spinemat_session.record import Dose, MeasuredLevel, Store
 
@@ -27,12 +26,6 @@ AT = datetime(2030, 1, 7, 8, 0, tzinfo=timezone.utc)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep sentences on one line."""
     monkeypatch.setattr(console, "width", 240)
-
-
-def spinemat(*arguments: Any, answer: str = "") -> tuple[int, str]:
-    done = CliRunner().invoke(main, [str(a) for a in arguments], input=answer)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
 
 
 def written(folder: Path, name: str, content: Any) -> Path:

@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+import rosbags.rosbag2.writer
+import ruamel.yaml
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -285,6 +288,27 @@ def test_definitions_carry_the_hashes_of_rosidl() -> None:
         described = json.loads((share / f"{name.split('/')[-1]}.json").read_text())
         hashes = {h["type_name"]: h["hash_string"] for h in described["type_hashes"]}
         assert definitions.get(name)[1] == hashes[name], name
+
+
+def test_metadata_are_those_of_rosbags_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definitions = Definitions(message_texts())
+    quick = rosbags.rosbag2.writer.YAML
+    assert quick is not ruamel.yaml.YAML
+    read = []
+    for name, kind in (("quick", quick), ("own", ruamel.yaml.YAML)):
+        monkeypatch.setattr(rosbags.rosbag2.writer, "YAML", kind)
+        folder = SessionFolder(tmp_path / name, definitions)
+        for topic in ("drive/state", "events"):
+            folder.write(bag_topic(topic, f"/mat/{topic}"), 5, b"\0" * 40)
+        folder.close()
+        folder.close_lines()
+        with Reader(folder.bag_path) as bag:
+            profiles = [connection.ext for connection in bag.connections]
+        text = (folder.bag_path / "metadata.yaml").read_text(encoding="utf-8")
+        read.append((yaml.safe_load(text), profiles))
+    assert read[0] == read[1]
 
 
 def test_a_second_recorder_keeps_the_first_part(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def _spots(
     courses: Sequence[Course], count: int, press: Callable[..., Spot], seed: int, jobs: int | None
 ) -> list[tuple[str, Spot, Spot]]:
     """Last sessions of some people on the plant: id, with held breath, breathing."""
-    some = [courses[i] for i in np.linspace(0, len(courses) - 1, count).astype(int)]
+    at = np.linspace(0, len(courses) - 1, min(count, len(courses))).astype(int)
+    some = [courses[i] for i in at]
     twice = [c.last for c in some for _ in range(2)]
     found = in_processes(
         press, (twice, itertools.cycle((False, True)), itertools.repeat(seed)), jobs

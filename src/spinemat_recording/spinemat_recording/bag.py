@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import rosbags.rosbag2.writer
+import yaml
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -37,6 +39,25 @@ BAG_VERSION: Literal[9] = 9  # the metadata version that ROS 2 Jazzy writes
 RESERVE = 256 * 1024  # bytes kept free for the bag's index when the disk runs full
 _CHECKSUM: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
 _FOREVER = QosTime(0, 0)
+
+
+class _Yaml:
+    """What rosbags' writer asks of ruamel.yaml, done by libyaml where PyYAML has it.
+
+    In pure Python a bag's metadata take 0.2 s of computing, in which every message has to wait:
+    what piles up meanwhile stays with the middleware as memory that it never gives back.
+    """
+
+    def __init__(self, typ: str) -> None:
+        self.default_flow_style = False
+
+    def dump(self, data: Any, stream: IO[str]) -> None:
+        """Write `data`."""
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        yaml.dump(data, stream, Dumper=dumper, default_flow_style=self.default_flow_style)
+
+
+rosbags.rosbag2.writer.YAML = _Yaml  # type: ignore[assignment,misc]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ drive's clock is replaced by the stamp of the newest drive state.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import struct
 from functools import partial
@@ -37,6 +38,8 @@ AFTER_ABORT = SECOND  # ns of drive time recorded after ABORTED: shows the finge
 AFTER_IDLE = SECOND // 5  # ns of drive time for messages that are still on their way
 STAMP_TOLERANCE = SECOND  # ns, how far a stamp may lead the newest drive state
 STILL_CLOCK = 2.0  # s of steady time without drive time that end a finished session's bag
+LARGE = 128 * 1024  # bytes; blocks from here on are mapped one by one
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _STAMP = struct.Struct("<iI")
 _LENGTH = struct.Struct("<I")
 _CYCLE = struct.Struct("<Q")
@@ -317,8 +320,21 @@ def _name(names: tuple[str, ...], value: int | None) -> str:
     return names[value] if 0 <= value < len(names) else str(value)
 
 
+def map_large_blocks() -> None:
+    """Have glibc map every large block by itself, whatever it has learnt.
+
+    It would take a bag's chunks (1 MB each) from the heap once it has freed one; what the
+    middleware keeps for good then comes to lie between them, and the heap grows.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # the C library is glibc
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
+        mallopt(_M_TRIM_THRESHOLD, LARGE)  # the imports have raised it: no more free memory on top
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM; an open bag is closed first."""
+    map_large_blocks()
     run(Recorder, args)
 
 
