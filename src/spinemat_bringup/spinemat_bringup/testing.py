@@ -14,7 +14,7 @@ CHECKS = (
     ("types", ["mypy"]),
 )
 # tests that run nodes are timed by the machine they run on: one at a time, nothing beside them
-PARTS = (["-m", "not graph", "-n", "auto"], ["-m", "graph"])
+PARTS = (["-m", "not graph", "-n", "auto", "--dist", "worksteal"], ["-m", "graph"])
 
 
 def repository() -> Path:
