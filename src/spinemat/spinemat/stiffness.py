@@ -26,6 +26,7 @@ PROBE_LIMIT = {"neck": 10.0, "thoracic": 20.0, "lumbar": 20.0}  # N per finger, 
 LEAST_INTERVAL = 6.0  # N of it that must be reached (engineering choice)
 MIN_STIFFNESS, MAX_STIFFNESS = 1000.0, 60000.0  # N/m per pair: outside is not a back
 MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineering choice)
+STIFFENS = 0.7  # of the travel in the toe goes on beyond it at most (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
@@ -98,6 +99,7 @@ class RowProbes:
             return
         force, travel, error = np.zeros(rows), np.full(rows, np.nan), np.full(rows, np.nan)
         toe = np.zeros(rows, dtype=bool)
+        in_toe = in_toe | self._stays_in_toe(ramp, fit)
         reached = in_toe | (ramp.push.max(axis=0) > 0.9)
         for row in range(rows):
             pair = [2 * row, 2 * row + 1]
@@ -109,13 +111,13 @@ class RowProbes:
             if pressed:
                 force[row] = rise[pair].sum()
                 toe[row] = bool(in_toe[pair].all())
-                travels = (fit.below if toe[row] else fit.above)[pair]
+                travels = (fit.total if toe[row] else fit.above)[pair]
                 whole = bool(reached[pair].all())
                 self.reason[row] = self._judge(fit.residual[pair], rise[pair], travels, whole)
                 if self.reason[row]:
                     continue
                 self.linear[pair] = rise[pair] / travels
-                self.toe[pair] = rise[pair] / fit.below[pair]
+                self.toe[pair] = rise[pair] / (travels if toe[row] else fit.below[pair])
                 self.corner[pair] = rise[pair] * fit.corner[pair]
                 self._travel[0, pair] = fit.total[pair]
                 self._travel_error[0, pair] = fit.total_error[pair]
@@ -125,7 +127,7 @@ class RowProbes:
             else:
                 travels = fit.above[pair]
             travel[row] = travels.mean()
-            error[row] = 0.5 * np.hypot(*fit.error[pair])
+            error[row] = 0.5 * np.hypot(*(fit.total_error if toe[row] else fit.error)[pair])
         self._probes.append(Probe(force, travel, error, toe))
 
     def _add_alone(self, ramp: Segment, fit: SegmentFit, in_toe: NDArray[np.bool_]) -> None:
@@ -133,6 +135,16 @@ class RowProbes:
         use = (ramp.rise > 0.0) & reached
         self._travel[1, use] = fit.total[use]
         self._travel_error[1, use] = fit.total_error[use]
+
+    @staticmethod
+    def _stays_in_toe(ramp: Segment, fit: SegmentFit) -> NDArray[np.bool_]:
+        """Fingers of weak ramps that get no stiffer on the way, shape (n,).
+
+        Near the neck's lower end a row may be believed to press the neck, whose toe ends early,
+        and press the thorax, whose toe is longer than such a ramp.
+        """
+        weak = 0.5 * PRELOAD + ramp.rise < 0.5 * (INTERVAL["thoracic"][0] + LEAST_INTERVAL)
+        return weak & (fit.above > STIFFENS * fit.below)
 
     def _see_sides(self, row: int, rise: Array, below: Array, above: Array) -> None:
         """How far a pair's sides travel apart when they differ.
