@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.demo import private_domain, watch_deaths
@@ -28,6 +29,12 @@ def _memory(pid: int) -> int:
     """Memory that a process has in use, bytes."""
     pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _last_of_each(group: NDArray[np.int_], values: list[int]) -> NDArray[np.int_]:
+    """Last of the values in each group of neighbours."""
+    ends = np.flatnonzero(np.diff(group, append=group[-1:] + 1))
+    return np.array(values)[ends]
 
 
 def soak(
@@ -114,5 +121,10 @@ def soak(
             "end_mb": 1e-6 * values[-1],
         }
         outcome.check(f"memory_growth_{node}", late / early - 1.0, "<=", GROWTH_LIMIT)
-    outcome.details = {"seed": seed, "memory": used}
+    minute_of = np.floor(times).astype(int)
+    series = {
+        node: [round(1e-6 * v, 1) for v in _last_of_each(minute_of, values)]
+        for node, values in memory.items()
+    }
+    outcome.details = {"seed": seed, "memory": used, "mb_at_the_end_of_each_minute": series}
     return outcome
