@@ -132,7 +132,7 @@ class Mat:
 
 
 @contextmanager
-def _own_domain() -> Iterator[None]:
+def own_domain() -> Iterator[None]:
     """A DDS domain of its own, so that nothing is left of the graph before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
@@ -158,7 +158,7 @@ def running(
         )
     ]
     with (
-        _own_domain(),
+        own_domain(),
         Processes(nodes, namespace, tmp_path / "log") as processes,
         MatClient(namespace) as c,
     ):

@@ -23,8 +23,17 @@ from spinemat_recording.bag import Definitions, SessionFolder
 from spinemat_recording.node import bag_topic, message_texts
 from spinemat_ros.codec import bools, doubles, stamp, uint8s, uint16s
 
+STEP = "spine, together: 22 fingers, up to 26 N at 0.5 Hz for 6 s, set 1 of 1"
 LEVELS = [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)]
+NECK = [f"C{i}" for i in range(7, 0, -1)]
+NECK_X = 0.49 + 0.015 * np.arange(len(NECK))
 ANCHORS = {"L5": 10, "L3": 11.5, "L1": 11.5, "T10": 11.4, "T7": 10.7, "T4": 9.1, "T1": 7.2}
+SCREENED = {
+    "verdict": "allowed",
+    "reasons": ["Mild disc degeneration: a clinician must decide (made up); overridden."],
+    "override": {"clinician": "clinician-3", "reason": "seen last week"},
+    "overridden": ["mild_disc_degeneration"],
+}
 SHARES = (  # phase, share of the whole session
     ("INTAKE", 0.02),
     ("ON_MAT", 0.03),
@@ -115,6 +124,10 @@ class MadeUpSession:
         m.left, m.right = doubles(row_z - 3e-4), doubles(row_z + 3e-4)
         m.valid = bools(np.ones(row_z.size))
         m.lateral_asymmetry = 6e-4
+        m.levels = ["S1", *LEVELS, *NECK]
+        m.level_x = doubles([0.0, *(0.02 + 0.0285 * np.arange(len(LEVELS))), *NECK_X])
+        m.level_x_std = doubles(np.full(len(m.levels), 0.004))
+        m.level_pitch = doubles(np.zeros(len(m.levels)))
         m.method = "skin height at 1 to 3 N, extrapolated to 0 N, at end-expiration; test data"
         return m
 
@@ -164,6 +177,12 @@ class MadeUpSession:
                     reason="",
                 )
             )
+        if error:  # a scan of the mat, not the truth
+            m.evenness, m.evenness_error = 0.90 + 0.4 * abs(change), 0.01
+            m.tension_points, m.tension_ratio = ["T7"], doubles([1.31])
+            m.tension_probability = doubles([0.93])
+            m.uneven_levels, m.side_difference = ["L4"], doubles([-0.14])
+            m.side_probability = doubles([0.88])
         m.finger_stiffness = doubles(self.stiffness)
         m.finger_toe_stiffness = doubles(0.4 * self.stiffness)
         return m
@@ -192,7 +211,7 @@ class MadeUpSession:
             session_id="made-up-1",
             folder=str(self.folder),
             programme="low_back",
-            detail="",
+            detail=STEP if phase == "TREAT" else "",
             time_left=0.0,
             progress=float((time - self.t[0]) / (self.t[-1] - self.t[0])),
         )
@@ -208,6 +227,20 @@ class MadeUpSession:
         if stopped:
             m.cause, m.detail = "hand_control", "released by the person on the mat"
         m.force_limit = doubles(self.layout.trip_limit)
+        return m
+
+    def plan(self, time: float) -> msg.SessionPlan:
+        """Return a plan in which every trunk level is pressed ten times."""
+        m = msg.SessionPlan(header=_header(time), session_id="made-up-1", programme="low_back")
+        m.title, m.total, m.pressing = "Made up", 16.0, 6.4
+        m.steps = ["scan, quick", STEP, "scan again"]
+        m.notes = ["Suggestion: low back, from made-up complaints."]
+        for i, level in enumerate([*LEVELS, *NECK]):
+            dose = msg.LevelDose(level=level, why=["The programme asks for this."])
+            if i < len(LEVELS):
+                dose.peak, dose.cycles, dose.work = 20.0, 10.0, 0.5
+                dose.why = [*dose.why, f"Stiffness of {level} is known well."]
+            m.levels.append(dose)
         return m
 
     def event(self, time: float, kind: str, text: str, severity: int = 0, **data: Any) -> Any:
@@ -250,11 +283,16 @@ class MadeUpSession:
                 yield time, "joint_states", self._joints(i)
             if i % 25 == 0 and now not in ("INTAKE", "ON_MAT"):
                 yield time, "breathing", self._breathing(i)
+            if i % 25 == 0:
+                yield time, "guarding", self._guarding(i)
 
-    def write(self, folder: Path | None = None) -> SessionFolder:
+    def write(
+        self, folder: Path | None = None, about: dict[str, str] | None = None
+    ) -> SessionFolder:
         """Write the session with the recorder's own writer and return it, closed."""
         topics = {}
-        target = SessionFolder(folder or self.folder, Definitions(message_texts()))
+        definitions = Definitions(message_texts())
+        target = SessionFolder(folder or self.folder, definitions, about=about)
         start = round(self.t[0] * 1e9)
 
         def put(name: str, time: int, message: Any) -> None:
@@ -274,7 +312,7 @@ class MadeUpSession:
                         "severity": severity,
                         "kind": message.kind,
                         "text": message.text,
-                        "data": {},
+                        "data": json.loads(message.data),
                     }
                 )
         target.close()
@@ -282,8 +320,16 @@ class MadeUpSession:
         return target
 
     def _at_phase(self, time: float, phase: str) -> Iterator[tuple[float, str, Any]]:
-        yield time, "events", self.event(time, "phase", f"{phase.lower()} begins")
+        words = f"{phase.lower()} begins"
+        yield time, "events", self.event(time, "phase", words, phase=phase)
+        if phase == "INTAKE":
+            yield time, "events", self.event(time, "screening", "screening: allowed", **SCREENED)
+        elif phase == "TREAT":
+            report = {"pain": 4, "place": "L4", "action": "less force at L4"}
+            words = "pain 4 of 10 at L4: less force at L4"
+            yield time, "events", self.event(time, "comfort", words, **report)
         if phase == "PLAN":
+            yield time, "plan", self.plan(time)
             yield time, "contour", self.contour(time, noise=5e-4)
             yield time, "stiffness", self.stiffness_map(time, error=0.06)
         elif phase == "REPORT":
@@ -341,6 +387,13 @@ class MadeUpSession:
     def _joints(self, i: int) -> JointState:
         m = JointState(header=_header(self.t[i]), name=list(self.layout.joint_names))
         m.position, m.effort = doubles(self.position[i]), doubles(self.measured[i])
+        return m
+
+    def _guarding(self, i: int) -> msg.Guarding:
+        m = msg.Guarding(header=_header(self.t[i]), confidence=0.9)
+        treat = next((a for name, a, _ in self.phases if name == "TREAT"), np.inf)
+        m.active = bool(1.0 <= self.t[i] - treat < 2.0)
+        m.stiffening = doubles(np.full(self.layout.n, 1.6 if m.active else 1.0))
         return m
 
     def _breathing(self, i: int) -> msg.Breathing:

@@ -249,6 +249,41 @@ def test_trends_of_a_person_and_of_a_group(record: Path) -> None:
     assert spinemat("record", "trends", "--database", record)[0] == 2
 
 
+def test_outcomes_are_checked_kept_whole_and_shown_beside_days_used(record: Path) -> None:
+    outcome = ("record", "outcome", "p-1", "--database", record)
+    refused = (
+        (("--pain", "11"), "pain: 11.0 is not allowed; allowed: 0 to 10"),
+        (("--pain", "3", "--felt", "X9", "4"), "level: 'X9' is not allowed; allowed: C1, C2"),
+        (("--function", " ", "4"), "the name of an activity"),
+        (("--pain", "3", "--session", "s0-p-2", "--moment", "before"), "session: 's0-p-2'"),
+        (("--pain", "3", "--moment", "before"), "where a session is named"),
+        (("--pain", "3", "--at", "2199-01-01"), "not in the future"),
+        ((), "one answer or finding at least"),
+    )
+    for asked, words in refused:
+        status, output = spinemat(*outcome, *asked)
+        assert status == 1 and words in output, (asked, output)
+    said = ("--function", "climb stairs", "4", "--function", "sit", "6", "--sleep", "7",
+            "--stress", "2", "--felt", "L4", "8", "--note", "L4 felt tight", "--session", "last",
+            "--moment", "before")  # fmt: skip
+    status, output = spinemat(*outcome, *said)
+    assert status == 0 and "6 kept" in output and "before s28-p-1" in output
+    with Store(record) as store:
+        kept = store.session("s28-p-1")["outcomes"]
+        assert sorted(row["kind"] for row in kept) == [
+            "felt", "function", "function", "note", "pain", "sleep", "stress",
+        ]  # fmt: skip
+    status, output = spinemat("record", "trends", "p-1", "--database", record)
+    assert status == 0 and "L4 felt tight" in output
+    cells = [line.replace("│", " ").replace("┃", " ").split() for line in output.splitlines()]
+    assert ["week", "days", "used", "pain", "function", "sleep", "stress"] in cells
+    assert any(row[1:3] == ["L4", "8"] for row in cells), output
+    status, output = spinemat("record", "group", "p-1", "--database", record)
+    assert status == 0 and "p-1 is in no group" in output
+    status, output = spinemat("record", "group", "p-9", "works", "--database", record)
+    assert status == 1 and "person p-9" in output
+
+
 def test_an_anonymous_export_names_nobody(record: Path, tmp_path: Path) -> None:
     export = ("record", "export", "--format", "json", "--database", record)
     status, output = spinemat(*export, tmp_path / "open")

@@ -27,6 +27,8 @@ from std_srvs.srv import SetBool, Trigger
 
 from graphs import LAYOUT, PAIR, RELEASED, STRIP, Mat, running, session_goal
 from mats import MAT, XACRO
+from spinemat.analysis import Bag, rerun
+from spinemat.analysis.bags import about_json
 from spinemat_bringup.client import MatClient, NoAnswer
 from spinemat_bringup.graph import NodeSpec
 from spinemat_interfaces.action import Press, RunSession
@@ -282,6 +284,10 @@ def test_a_second_session_is_refused_and_cancel_ends_the_first(mat: Mat) -> None
     c.wait_recorded(first.folder)
     assert (Path(first.folder) / "session.json").is_file()
     assert list((Path(first.folder) / "bag").glob("*.mcap"))
+    bag = Bag(first.folder)
+    assert about_json(bag, "person")["id"] == "p1"
+    again = rerun(bag, what=("estimators",))  # the node's code over what the node got
+    assert again.comparisons["guarding"].compared > 10 and again.equal, again.comparisons
 
 
 class Lost(Exception):

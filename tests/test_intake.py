@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from people import HEALTHY, PEOPLE, PERSONS
-from spinemat.errors import InvalidInput
+from spinemat.errors import InvalidInput, number
+from spinemat.layout import load_layout
 from spinemat.questionnaire import load_person, person_from, to_mapping
 from spinemat.screening import screen
 
@@ -89,13 +90,15 @@ def test_every_good_record_round_trips_also_through_yaml_and_json(data: Any) -> 
     assert person_from(json.loads(json.dumps(to_mapping(record)))) == record
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@pytest.mark.fuzz
+@settings(suppress_health_check=list(HealthCheck))
 @given(damaged())
 def test_a_damaged_record_is_refused_or_is_a_record(data: Any) -> None:
     refused_or_round_trips(data)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@pytest.mark.fuzz
+@settings(suppress_health_check=list(HealthCheck))
 @given(GARBAGE | st.dictionaries(st.sampled_from(list(HEALTHY)), GARBAGE))
 def test_garbage_is_refused(data: Any) -> None:
     with pytest.raises(InvalidInput):
@@ -198,7 +201,26 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             load_person(path)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("value", [10**400, -(10**5000), float("nan"), True, "7", None], ids=type)
+def test_a_number_that_is_none_is_refused_in_one_short_line(value: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"rate: .* is not allowed; allowed: 0 to 1 Hz") as e:
+        number("rate", value, 0.0, 1.0, "Hz")
+    assert len(str(e.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: 2020-13-45", b"? [a, {}]: 1", b"&a [*a]", b"\xff", b"a: [", b"[" * 5000]
+)
+def test_a_mat_file_that_is_no_yaml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mat.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput) as error:
+        load_layout(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.fuzz
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(GOOD)), cut=st.integers(0, 20), put=st.text(max_size=20))
 def test_a_damaged_file_is_refused_or_is_a_record(
     tmp_path: Path, at: int, cut: int, put: str

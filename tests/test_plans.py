@@ -179,6 +179,28 @@ def test_one_set_more_goes_where_most_is_asked_and_only_while_there_is_time() ->
     assert any("no time" in note for note in plan.notes)
 
 
+def test_a_level_that_is_not_pressed_says_which_of_the_three_reasons_it_has() -> None:
+    tall = check_intake("male", 41, 1.85, 100.0)
+    plan = plan_session(PROGRAMMES["daily_10"], LAYOUT, tall, Felt.prior(LAYOUT, tall))
+    dose = {level.level: level for level in plan.levels}
+    assert dose["T3"].cycles == 0 and dose["T3"].work > 0.1
+    assert "between two rows" in dose["T3"].why[0] and "J from beside it" in dose["T3"].words
+    assert dose["C1"].why == ("No row that may press reaches it.",)
+    plan = plan_session(PROGRAMMES["lower_back"], LAYOUT, ADULT, felt(ADULT))
+    assert plan.levels[UP.index("T2")].why == ("The programme does not press here.",)
+    assert plan.levels[UP.index("T2")].words == "T2: not pressed."
+
+
+def test_a_phase_that_leaves_little_but_contact_is_told() -> None:
+    light = check_intake("female", 41, 1.6, 50.0)
+    course = PROGRAMMES["course_8_weeks"]
+    first = advise([], NOW, course.name, course.weeks)
+    unknown = plan_session(course, LAYOUT, light, Felt.prior(LAYOUT, light), None, first)
+    assert any("Phase 2 (lumbar) presses little: up to 0.0 N" in note for note in unknown.notes)
+    known = plan_session(course, LAYOUT, light, felt(light))
+    assert not any("presses little" in note for note in known.notes)
+
+
 def test_what_a_scan_estimates_becomes_what_was_felt() -> None:
     scan = felt(ADULT)
     estimates = [

@@ -16,7 +16,7 @@ from spinemat.control import FingerController, Mode
 from spinemat.errors import InvalidInput
 from spinemat.gains import SLEW
 from spinemat.layout import MatLayout, load_layout, parse_layout
-from spinemat.press import Phase, PressRun
+from spinemat.press import KNOW_BREATH, Phase, PressRun
 from spinemat.press_goal import PressGoal, Waveform, check_goal, wave
 from spinemat_sim.patient import presets
 
@@ -288,6 +288,20 @@ def test_a_gated_rhythm_peaks_while_the_person_breathes_out(rate: float, breath:
     assert at.size >= 0.7 * 50.0 * breath / np.ceil(breath / rate)
     assert np.mean((at > 0.4) & (at < 1.0)) >= 0.9
     assert np.diff(top).min() * LAYOUT.cycle >= 0.95 / rate, "never faster"
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_gated_rhythm_waits_at_contact_for_a_breath_that_is_not_felt_yet(gated: bool) -> None:
+    goal = check_goal(LAYOUT, **asked(rate=0.25, duration=8.0, gated=gated))
+    loop = Springs(LAYOUT, np.full(26, 6000.0), np.full(26, 0.005))
+    run, top = PressRun(goal, LAYOUT), 0.0
+    while not run.done:
+        loop.step(run)
+        if run.phase is Phase.RHYTHM and run.turn == 0.0:
+            top = max(top, float(loop.control.reference.max()))
+    took = (run.end_cycle - run.loaded_cycle) * LAYOUT.cycle
+    assert top <= 2.0 + 1e-6
+    assert took == pytest.approx(8.4 + KNOW_BREATH * gated, abs=0.1), "it goes on all the same"
 
 
 @settings(max_examples=6, deadline=None)

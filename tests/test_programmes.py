@@ -97,7 +97,9 @@ def test_a_bad_programme_is_refused_with_field_value_and_what_is_allowed(
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
-@pytest.mark.parametrize("how", ["gated too fast", "gated wave", "too long", "slew", "no scan"])
+@pytest.mark.parametrize(
+    "how", ["gated too fast", "gated wave", "gated neck", "too long", "slew", "no scan"]
+)
 def test_the_static_check_finds(how: str) -> None:
     fast = {"kind": "flow", "region": "spine", "direction": "up", "rate": 0.6, "duration": 60}
     gated = fast | {"intensity": 0.3, "breathing": "gated"}
@@ -109,6 +111,10 @@ def test_the_static_check_finds(how: str) -> None:
     phases, word = {
         "gated too fast": ([{"kind": "scan"}, gated], "0.5 Hz when gated"),
         "gated wave": ([{"kind": "scan"}, wave], "breathe out"),
+        "gated neck": (
+            [{"kind": "scan"}, gated | {"region": "neck", "rate": 0.3}],
+            "under the neck",
+        ),
         "too long": ([{"kind": "scan"}, *long], "1200 s"),
         "slew": ([{"kind": "scan"}, steep], "100 N/s"),
         "no scan": ([gated | {"rate": 0.3}], "scan"),
@@ -192,7 +198,8 @@ def bent(draw: st.DrawFn) -> Any:
     return data
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.fuzz
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.one_of(bent(), JUNK))
 def test_every_malformed_programme_is_refused_or_safe(data: Any) -> None:
     try:
@@ -205,7 +212,8 @@ def test_every_malformed_programme_is_refused_or_safe(data: Any) -> None:
     assert_within_limits(plan)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.fuzz
+@settings(suppress_health_check=list(HealthCheck))
 @given(bent())
 def test_the_schema_accepts_what_the_parser_accepts(data: Any) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="needs the Python package jsonschema")

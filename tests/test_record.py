@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pwd
 import random
 import re
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -41,6 +37,7 @@ from spinemat_session.record.faults import KINDS
 from spinemat_session.record.note import append_notes, journal_path, read_notes
 from spinemat_session.record.opening import VERSION, make_engine
 from spinemat_session.record.schema import Base
+from spinemat_session.record.server import LocalServer, NoServer
 from spinemat_session.record.trends import NO_CHANGE, Week, group_trend, level_trend, person_trend
 from spinemat_session.record.writes import Writes
 
@@ -52,75 +49,20 @@ PATIENCE = 60.0  # s, never waited for unless something is broken
 # ---- two databases -----------------------------------------------------------------------
 
 
-class Server:
-    """A PostgreSQL server of our own: a Unix socket in a temporary folder, no network."""
-
-    def __init__(self) -> None:
-        places = [*Path("/usr/lib/postgresql").glob("*/bin"), *os.get_exec_path()]
-        found = [Path(p) for p in places if (Path(p) / "initdb").exists()]
-        if not found:
-            pytest.skip("PostgreSQL is missing (apt: postgresql)")
-        self.bin = max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))])
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self.become: list[str] = []
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-            self.become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}"]
-            self.become.append("--clear-groups")
-        self.data = self.folder / "data"
-        self._call("initdb", "-D", self.data, "-A", "trust", "-U", "spinemat", "--no-sync")
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def _call(self, program: str, *arguments: Any) -> None:
-        command = [*self.become, str(self.bin / program), *map(str, arguments)]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        options = ["-D", self.data, "-k", self.folder, "-c", "listen_addresses=", "-F"]
-        self.process = subprocess.Popen(
-            [*self.become, str(self.bin / "postgres"), *map(str, options)],
-            cwd=self.folder,
-            stderr=subprocess.DEVNULL,
-        )
-        end = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):
-                self.run("SELECT 1")
-                return
-            assert time.monotonic() < end and self.process.poll() is None, "no server"
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop it at once, as a crash does."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(PATIENCE)
-
-    def run(self, statement: str) -> None:
-        """Run one statement as the owner of the server."""
-        with psycopg.connect(host=str(self.folder), user="spinemat", dbname="postgres") as c:
-            c.autocommit = True
-            c.execute(statement)  # type: ignore[call-overload]
-
-    def url(self, name: str) -> str:
-        return f"postgresql://spinemat@/{name}?host={self.folder}"
-
-
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.stop()
-    shutil.rmtree(running.folder)
+def server() -> Iterator[LocalServer]:
+    try:
+        running = LocalServer()
+    except NoServer as error:
+        pytest.skip(str(error))
+    with running:
+        yield running
 
 
 class Database:
     """A new, empty database and what can be done to it from outside."""
 
-    def __init__(self, kind: str, folder: Path, server: Server | None) -> None:
+    def __init__(self, kind: str, folder: Path, server: LocalServer | None) -> None:
         self.folder, self.server = folder, server
         self.file = folder / "record.db"
         self.name = f"record_{os.getpid()}_{random.getrandbits(40):x}"
@@ -434,7 +376,7 @@ def test_a_kill_costs_at_most_one_second(
 
 
 def test_a_kill_without_a_database_costs_at_most_one_second(
-    server: Server, tmp_path: Path
+    server: LocalServer, tmp_path: Path
 ) -> None:
     database = Database("postgresql", tmp_path, server)
     server.stop()
@@ -685,7 +627,36 @@ def test_a_person_over_weeks(store: Store) -> None:
     assert trend.measures["comfort"][0].value == 2.0
     assert trend.first_day == AT.date() and trend.sessions == {"completed": 3}
     assert (trend.consistency.days_used, trend.consistency.days) == (3, 21)
+    assert [w.value for w in trend.measures["days_used"]] == [1.0, 1.0, 1.0]
     assert trend.consistency.share == pytest.approx(1 / 7)
+    assert trend.hands == () and trend.notes == ()
+
+
+def test_what_hands_felt_stands_beside_what_the_mat_measured_that_day(store: Store) -> None:
+    course(store, "p1", [12e3, 11e3])
+    for day, level in ((7, "L4"), (7, "T9"), (9, "L4")):
+        at = AT + timedelta(days=day)
+        store.add_outcome("p1", "felt", 8, at=at, item=level, text="tight")
+    store.add_outcome("p1", "note", at=AT, text="came by bicycle")
+    trend = person_trend(store, "p1", AT.date())
+    assert trend.notes == ((AT.date(), "came by bicycle"),)
+    assert [(h.level, h.felt, h.text) for h in trend.hands] == [
+        ("L4", 8.0, "tight"), ("T9", 8.0, "tight"), ("L4", 8.0, "tight"),
+    ]  # fmt: skip
+    assert [h.measured for h in trend.hands] == pytest.approx([11e3, np.nan, np.nan], nan_ok=True)
+    assert trend.hands[0].error == 300.0
+
+
+def test_people_and_their_groups(store: Store) -> None:
+    course(store, "p1", [12e3, 11e3], group="works")
+    store.put_person("p2", {}, at=AT)
+    store.set_group("p2", "works")
+    first, last = AT.date(), AT.date() + timedelta(days=7)
+    assert store.persons() == [
+        ("p1", "works", 2, 2, first, last), ("p2", "works", 0, 0, None, None),
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match="person nobody"):
+        store.set_group("nobody", "works")
 
 
 def test_scatter_within_a_week_widens_the_detectable_change(store: Store) -> None:
@@ -714,6 +685,7 @@ def test_a_group_shows_no_one_of_its_people(store: Store) -> None:
     trend = group_trend(store, "works", AT.date() + timedelta(days=9))
     assert trend.people == 5
     assert trend.measures["pain"] == (Week(0, 6.0, 0.0, 5),)  # in week 1 there were only four
+    assert trend.measures["days_used"] == (Week(0, 1.0, 0.0, 5),)
     assert trend.measures["trunk_stiffness_ratio"][0].n == 5
     assert trend.consistency == pytest.approx((4 * 0.2 + 0.1) / 5)
     assert "p4" not in repr(trend)

@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-import rosbags.rosbag2.writer
-import ruamel.yaml
 import yaml
 from ament_index_python.packages import get_package_share_directory
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from std_msgs.msg import Header
 
 from made_up_session import MadeUpSession
@@ -290,24 +288,34 @@ def test_definitions_carry_the_hashes_of_rosidl() -> None:
         assert definitions.get(name)[1] == hashes[name], name
 
 
-def test_metadata_are_those_of_rosbags_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metadata_are_those_of_rosbags_itself(tmp_path: Path) -> None:
     definitions = Definitions(message_texts())
-    quick = rosbags.rosbag2.writer.YAML
-    assert quick is not ruamel.yaml.YAML
+    topics = [bag_topic(name, f"/mat/{name}") for name in ("drive/state", "events")]
+    folder = SessionFolder(tmp_path, definitions, about={"person": "p1"})
+    with Writer(tmp_path / "own", version=9, storage_plugin=StoragePlugin.MCAP) as own:
+        own.set_custom_data("person", "p1")
+        for topic in topics:
+            text, digest = definitions.get(topic.type)
+            connection = own.add_connection(
+                topic.name,
+                topic.type,
+                msgdef=text,
+                rihs01=digest,
+                offered_qos_profiles=[topic.qos],
+            )
+            own.write(connection, 5, b"\0" * 40)
+            folder.write(topic, 5, b"\0" * 40)
+    folder.close()
+    folder.close_lines()
     read = []
-    for name, kind in (("quick", quick), ("own", ruamel.yaml.YAML)):
-        monkeypatch.setattr(rosbags.rosbag2.writer, "YAML", kind)
-        folder = SessionFolder(tmp_path / name, definitions)
-        for topic in ("drive/state", "events"):
-            folder.write(bag_topic(topic, f"/mat/{topic}"), 5, b"\0" * 40)
-        folder.close()
-        folder.close_lines()
-        with Reader(folder.bag_path) as bag:
+    for path in (folder.bag_path, tmp_path / "own"):
+        with Reader(path) as bag:
             profiles = [connection.ext for connection in bag.connections]
-        text = (folder.bag_path / "metadata.yaml").read_text(encoding="utf-8")
-        read.append((yaml.safe_load(text), profiles))
+        data = yaml.safe_load((path / "metadata.yaml").read_text(encoding="utf-8"))
+        found = data["rosbag2_bagfile_information"]
+        assert found.pop("relative_file_paths") == [file.pop("path") for file in found["files"]]
+        found.pop("ros_distro")
+        read.append((found, profiles))
     assert read[0] == read[1]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from people import PEOPLE, PERSONS, answering, record_with
@@ -146,7 +146,7 @@ def test_a_person_the_device_is_not_made_for_is_excluded_even_if_nobody_checked(
         assert "bounds of the device" in found.reasons[0]
 
 
-@settings(max_examples=300)
+@pytest.mark.fuzz
 @given(PEOPLE, st.booleans())
 def test_limits_are_shares_reasons_are_sentences_and_the_log_is_json(
     data: Any, agreed: bool
@@ -217,7 +217,7 @@ def test_stiffness_points_to_mobility_and_pain_in_use_to_stability() -> None:
         assert words in mixed.why
 
 
-@settings(max_examples=300)
+@pytest.mark.fuzz
 @given(PEOPLE)
 def test_weights_and_shares_stay_between_0_and_1(data: Any) -> None:
     symptoms = person_from(data).symptoms

@@ -17,5 +17,12 @@ setup(
     maintainer_email="maintainers@spinemat.invalid",
     description="Node mat_simulator: a MuJoCo plant with virtual patients.",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["mat_simulator = spinemat_sim.node:main"]},
+    entry_points={
+        "console_scripts": [
+            "mat_simulator = spinemat_sim.node:main",
+            "gazebo_adapter = spinemat_sim.gazebo_adapter:main",
+            "gazebo_world = spinemat_sim.gazebo_world:main",
+            "dart_engine = spinemat_sim.dart_engine:main",
+        ]
+    },
 )

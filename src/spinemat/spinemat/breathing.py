@@ -216,8 +216,9 @@ class BreathWatch:
         self._kept.append((now, position, force, contact & self._trunk))
         while now - self._kept[0][0] > WINDOW:
             self._kept.popleft()
-        if now - self._estimated >= REFRESH:
-            self._estimated = now
+        turn = np.floor(now / REFRESH + 1e-6)  # by the clock, not by the first sample
+        if turn != self._estimated:
+            self._estimated = turn
             self._estimate = self._look()
 
     def _look(self) -> BreathingEstimate | None:

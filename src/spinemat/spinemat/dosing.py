@@ -23,6 +23,7 @@ from spinemat.mobilisation import Index, OnMat, rhythm
 from spinemat.plan import LevelDose, PlanStep, SessionPlan, doses
 from spinemat.press_goal import MAX_DURATION, MIN_PRELOAD, PressGoal, Waveform, check_goal
 from spinemat.session_programme import (
+    AREAS,
     AROUND,
     MOST,
     MOST_PRESSING,
@@ -42,6 +43,7 @@ from spinemat.session_programme import (
 Array = NDArray[np.float64]
 
 LONGER = 0.2  # of the programme's minutes, by which sets for stiff levels may prolong it (choice)
+LITTLE = 1.0  # N above contact: a phase that presses no more is told (engineering choice)
 NEAR = 0.98  # of what was wanted: less than that is told (engineering choice)
 
 
@@ -116,6 +118,8 @@ class _Planner:
         self.time_left = self.pressing_left = 0.0
         self.granted: set[int] = set()  # phases that may have one set more
         self.asked, self.possible = np.zeros((2, len(UP)))  # share; N within regional sums
+        self.dosed = np.zeros(len(on_mat.layout.rows), dtype=bool)  # rows that press a dose
+        self.wanted: set[str] = set()  # levels at which the programme wants a dose
         beside = on_mat.beside
         near = np.where(beside, on_mat.shares, 0.0) + 1e-9 * beside
         self.caution = np.where(beside, rule.caution, 1.0).min(axis=1)
@@ -155,7 +159,7 @@ class _Planner:
         level = UP[k]
         region = region_of(level)
         if self.asked[k] == 0.0:
-            return (*self.rule.why[k], "The programme does not press here, or no row can.")
+            return self._why_not(k)
         most = self.on_mat.layout.press_limits[region]
         asked = self.asked[k] * most
         said = [
@@ -170,6 +174,18 @@ class _Planner:
                 f" {self.possible[k]:.1f} N instead."
             )
         return (*said, *self.rule.why[k])
+
+    def _why_not(self, k: int) -> tuple[str, ...]:
+        """Why nothing presses on level k."""
+        if self.rule.caution[k] <= 0.0 or self.rule.ceiling[k] <= 0.0:
+            return self.rule.why[k]
+        rows = self.on_mat.layout.row_x
+        between = np.flatnonzero(np.diff(np.sign(rows - self.on_mat.x[k])))
+        if between.size and self.dosed[between[0] : between[0] + 2].all():
+            return ("It lies between two rows: what presses beside it reaches it only in part.",)
+        if UP[k] in self.wanted:
+            return ("No row that may press reaches it.",)
+        return ("The programme does not press here.",)
 
     def _put(
         self, i: int, kind: str, goal: PressGoal | None, *, words: str, detail: str = "",
@@ -232,6 +248,10 @@ class _Planner:
     def _press(self, i: int, phase: Pressing) -> None:
         rows = self._rows(phase.region, phase.levels)
         where = phase.region or ", ".join(phase.levels or ())
+        if phase.share > 0.0:
+            regions = AREAS.get(phase.region or "", ())
+            self.wanted |= {v for v in UP if region_of(v) in regions} | set(phase.levels or ())
+            self.dosed[rows] = True
         if rows.size == 0:
             return self._leave_out(i, where)
         duration = self._stable(phase) if isinstance(phase, Stability) else phase.duration
@@ -239,12 +259,14 @@ class _Planner:
         if isinstance(phase, Mobilise) and phase.share > 0.0:
             sets = np.clip(phase.sets + self._sets[rows], 1, phase.sets + (i in self.granted))
         goals: dict[int, PressGoal] = {}  # by how many rows take part
+        most = 0.0
         for number in range(1, int(sets.max()) + 1):
             use = rows[sets >= number]
             if use.size not in goals:
                 goals[use.size] = self._goal(phase, use, duration)
             goal = goals[use.size]
             top = float((goal.preload + goal.amplitude).max())
+            most = max(most, float(goal.amplitude.max()))
             self._put(
                 i,
                 phase.kind,
@@ -256,6 +278,12 @@ class _Planner:
                 detail=phase.cue if isinstance(phase, Stability) else "",
                 words=f"{where}, {phase.pattern}: {goal.fingers.size} fingers, up to {top:.1f} N"
                 f" at {goal.rate:g} Hz for {goal.duration:g} s, set {number} of {sets.max()}",
+            )
+        if phase.share > 0.0 and most < LITTLE:
+            self.notes.append(
+                f"Phase {i + 1} ({where}) presses little: up to {most:.1f} N above contact. All"
+                " fingers that press together share what the region bears, a part of the person's"
+                " weight; what else lowers it is said at its levels."
             )
 
     def _goal(self, phase: Pressing, rows: Index, duration: float) -> PressGoal:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LONGEST = 200  # characters of a value that a message repeats
+
 
 class InvalidInput(ValueError):
     """A value from outside is not acceptable; the message is one line for people.
@@ -14,8 +16,16 @@ class InvalidInput(ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}: {value!r} is not allowed; allowed: {allowed}")
+        super().__init__(f"{field}: {_shown(value)} is not allowed; allowed: {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python prints no number of thousands of digits
+        return f"this {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def number(field: str, value: Any, low: float, high: float, unit: str = "") -> float:
@@ -27,7 +37,10 @@ def number(field: str, value: Any, low: float, high: float, unit: str = "") -> f
     allowed = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(field, value, allowed)
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        result = math.inf
     if not math.isfinite(result) or not low <= result <= high:
         raise InvalidInput(field, value, allowed)
     return result

@@ -150,10 +150,13 @@ def load_layout(path: str | Path) -> MatLayout:
         InvalidInput: the file cannot be read or any value is not acceptable.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput("mat file", str(path), f"a readable file ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path that no system can have
+        why = getattr(error, "strerror", None) or error
+        raise InvalidInput("mat file", str(path), f"a readable file ({why})") from error
+    try:
+        data = yaml.safe_load(content.decode("utf-8"))
+    except Exception as error:  # PyYAML lets KeyError, ValueError, RecursionError and more through
         raise InvalidInput("mat file", str(path), "valid YAML in UTF-8") from error
     return parse_layout(data)
 

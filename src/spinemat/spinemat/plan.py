@@ -92,7 +92,8 @@ class LevelDose(NamedTuple):
     def words(self) -> str:
         """One line for people."""
         if self.cycles == 0.0:
-            return f"{self.level}: not pressed."
+            beside = f", {self.work:.1f} J from beside it" if self.work >= 0.05 else ""
+            return f"{self.level}: not pressed{beside}."
         return (
             f"{self.level}: up to {self.peak:.1f} N per finger, {self.cycles:.0f} presses, about"
             f" {self.work:.1f} J."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spinemat.anatomy import regional_sums
 from spinemat.control import FingerController, Mode
 from spinemat.layout import MatLayout
-from spinemat.press_goal import PressGoal, wave
+from spinemat.press_goal import PressGoal, Waveform, wave
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,8 @@ GATED_RATE = 0.5  # Hz, up to which a gated rhythm keeps step with the breath (e
 EXPIRING = 0.7  # turns after end-expiration: the middle of breathing out (engineering choice)
 PEAK = 0.5  # turns of a rhythm at which it presses most
 IN_STEP = 0.1  # turns off the breath within which a rhythm may begin (engineering choice)
+BREATH_AGE = 30.0  # s for which a breath that was felt is carried on by its rate (choice)
+KNOW_BREATH = 15.0  # s at contact for which a gated rhythm waits to feel the breath (choice)
 CATCH_UP = 2.0, 0.3  # per turn off the breath, and most, by which the rhythm runs faster or slower
 
 
@@ -73,6 +75,7 @@ class PressRun:
     taking_part: NDArray[np.bool_] = field(init=False)
     _turns: float = field(init=False, default=0.0)
     _breaths: float = field(init=False, default=0.0)
+    _waited: float = field(init=False, default=0.0)  # s for the breath, before the first turn
     _lag: Array = field(init=False)  # turns
     _found: NDArray[np.int64] = field(init=False)  # fingers of the goal that found contact
     rate: float = field(init=False)
@@ -185,6 +188,9 @@ class PressRun:
         if goal.gated and np.isfinite(self.breath):
             open_to -= INSPIRATION * (0.5 - 0.5 * np.cos(2.0 * np.pi * self.breath))
             rate = self._with_breath()
+        elif self._follows and self._turns == 0.0 and self._waited < KNOW_BREATH:
+            rate = 0.0
+        self._waited += dt * (self._follows and rate == 0.0)
         change = dt / GATE_TIME
         self._gate += min(max(open_to - self._gate, -change), change)
         self._turns += rate * dt
@@ -193,12 +199,18 @@ class PressRun:
         error = (force - control.reference[goal.fingers]) * self.contact
         self._square += float(error @ error)
         self._count += self._found.size
-        if (cycle - self.loaded_cycle) * dt >= goal.duration:
+        if (cycle - self.loaded_cycle) * dt - self._waited >= goal.duration:
             if goal.hold_after:
                 self._ask(control, goal.preload)
                 self._finish(cycle)
             else:
                 self._enter(Phase.UNLOAD, cycle)
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the rhythm keeps step with the breath, once that is felt."""
+        moves = self.goal.waveform is not Waveform.CONTACT
+        return self.goal.gated and moves and self.rate <= GATED_RATE
 
     def _with_breath(self) -> float:
         """Turns per second with which the rhythm peaks while the person breathes out.
@@ -206,7 +218,7 @@ class PressRun:
         One press for every breath, or for every second, third … one when it may not be as fast as
         that. It waits for its first turn and then follows; never faster than asked for.
         """
-        if self.rate > GATED_RATE or not self.breath_rate > 0.0:
+        if not self._follows or not self.breath_rate > 0.0:
             return self.rate
         self._breaths += (self.breath - self._breaths + 0.5) % 1.0 - 0.5
         each = max(int(np.ceil(self.breath_rate / self.rate - 1e-6)), 1)

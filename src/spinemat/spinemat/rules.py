@@ -112,7 +112,7 @@ class Track:
         """Take one good drive state and the velocities commanded last, shape (n,), m/s."""
         layout, finger = self._layout, self._layout.finger
         self.held = (self.held + layout.cycle) * (sample.force > HOLD_FORCE)
-        if (sample.force > TOUCHING).any():
+        if np.count_nonzero(sample.force > TOUCHING):
             self.pressing += layout.cycle
         running = sample.stage == Stage.RUNNING
         motor = sample.current * finger.force_constant
@@ -229,7 +229,7 @@ def _order(v: View) -> str | None:
 
 def _force(v: View) -> str | None:
     over = v.now.force > v.trip_limit
-    if over.any():
+    if np.count_nonzero(over):
         i = int(np.argmax(v.now.force - v.trip_limit))
         return (
             f"{v.layout.names[i]}: {v.now.force[i]:.1f} N; allowed: up to {v.trip_limit[i]:.1f} N"
@@ -256,7 +256,7 @@ def _rise(v: View) -> str | None:
     if i is None or v.now.stage != Stage.RUNNING:
         return None
     rise = v.now.force - v.track.force[i]
-    if (rise > RISE).any():
+    if np.count_nonzero(rise > RISE):
         name, worst = _worst(v, rise > RISE, rise)
         return f"{name}: + {rise[worst]:.1f} N in {RISE_TIME:g} s; allowed: up to {RISE:g} N"
     return None
@@ -264,7 +264,7 @@ def _rise(v: View) -> str | None:
 
 def _pressure(v: View) -> str | None:
     pressure = v.now.force / v.layout.finger.tip_area
-    if (pressure > PRESSURE).any():
+    if np.count_nonzero(pressure > PRESSURE):
         name, worst = _worst(v, pressure > PRESSURE, pressure)
         return (
             f"{name}: {1e-3 * pressure[worst]:.0f} kPa; allowed: up to {1e-3 * PRESSURE:.0f} kPa"
@@ -274,7 +274,7 @@ def _pressure(v: View) -> str | None:
 
 def _dwell(v: View) -> str | None:
     held = v.track.held
-    if (held > HOLD_TIME).any():
+    if np.count_nonzero(held > HOLD_TIME):
         name, worst = _worst(v, held > HOLD_TIME, held)
         return (
             f"{name}: above {HOLD_FORCE:g} N for {held[worst]:.1f} s;"
@@ -286,7 +286,7 @@ def _dwell(v: View) -> str | None:
 def _current(v: View) -> str | None:
     limit = 1.05 * v.layout.finger.max_force / v.layout.finger.force_constant
     current = np.abs(v.now.current)
-    if (current > limit).any():
+    if np.count_nonzero(current > limit):
         name, worst = _worst(v, current > limit, current)
         return f"{name}: {v.now.current[worst]:.2f} A; allowed: up to {limit:.2f} A"
     return None
@@ -296,7 +296,7 @@ def _load_cell(v: View) -> str | None:
     """Load cell against motor, against itself while the tip moves, and at rest."""
     sound = ~v.excluded
     off = np.abs(v.track.mismatch)
-    if (bad := (off > LOAD_MISMATCH) & sound).any():
+    if np.count_nonzero(bad := (off > LOAD_MISMATCH) & sound):
         name, i = _worst(v, bad, off)
         return (
             f"{name}: load cell and motor differ by {v.track.mismatch[i]:.1f} N;"
@@ -304,7 +304,7 @@ def _load_cell(v: View) -> str | None:
         )
     down = (v.now.position < v.layout.finger.stroke[0] + 0.001) & (v.now.current == 0.0)
     at_rest = np.abs(v.now.force)
-    if (bad := down & sound & (at_rest > LOAD_REST)).any():
+    if np.count_nonzero(bad := down & sound & (at_rest > LOAD_REST)):
         name, i = _worst(v, bad, at_rest)
         return (
             f"{name}: {v.now.force[i]:.1f} N when down and unpowered; allowed: ± {LOAD_REST:g} N"
@@ -312,7 +312,7 @@ def _load_cell(v: View) -> str | None:
     moved = v.track.travel
     if v.track.force_range is not None and moved is not None:
         still = (v.track.force_range < STUCK_FORCE) & (v.now.force > TOUCHING)
-        if (bad := still & (moved > STUCK_TRAVEL) & sound).any():
+        if np.count_nonzero(bad := still & (moved > STUCK_TRAVEL) & sound):
             name, i = _worst(v, bad, moved)
             return (
                 f"{name}: load cell stuck at {v.now.force[i]:.1f} N while the tip moved by"
@@ -326,13 +326,13 @@ def _encoder(v: View) -> str | None:
     sound = ~v.excluded
     if v.before is not None and v.before.position.shape == v.now.position.shape:
         jump = np.abs(v.now.position - v.before.position)
-        if (bad := (jump > JUMP) & sound).any():
+        if np.count_nonzero(bad := (jump > JUMP) & sound):
             name, i = _worst(v, bad, jump)
             return f"{name}: {1e3 * jump[i]:.1f} mm in one cycle; allowed: up to {1e3 * JUMP:g} mm"
     change = v.track.force_range
     if change is not None and v.track.travel is not None:
         still = v.track.travel < FROZEN_TRAVEL
-        if (bad := still & (change > FROZEN_FORCE) & sound).any():
+        if np.count_nonzero(bad := still & (change > FROZEN_FORCE) & sound):
             name, i = _worst(v, bad, change)
             return (
                 f"{name}: encoder stands still while force changed by {change[i]:.1f} N;"
@@ -386,7 +386,7 @@ def _follows(v: View) -> str | None:
     blocked |= (asked < 0.0) & (v.now.position < low + 0.002)
     bad = (np.abs(asked) > COMMANDED) & ~blocked & ~v.excluded
     bad &= moved * np.sign(asked) < FOLLOWED * np.abs(asked)
-    if bad.any():
+    if np.count_nonzero(bad):
         name, k = _worst(v, bad, np.abs(asked))
         return (
             f"{name}: commanded to move by {1e3 * asked[k]:.1f} mm in {FOLLOW_TIME:g} s, moved by"
@@ -396,13 +396,13 @@ def _follows(v: View) -> str | None:
 
 
 def _excluded(v: View) -> str | None:
-    if not v.excluded.any() or v.track.back(0.2) is None:
+    if not np.count_nonzero(v.excluded) or v.track.back(0.2) is None:
         return None
     motor = np.abs(v.now.current) * v.layout.finger.force_constant
     driven = (motor > EXCLUDED_MOTOR) & (v.now.stage == Stage.RUNNING)
     moved = np.ptp(np.array(v.track.position)[-10:], axis=0)
     bad = v.excluded & (driven | (moved > EXCLUDED_MOVES))
-    if bad.any():
+    if np.count_nonzero(bad):
         name, i = _worst(v, bad, motor)
         return (
             f"{name} failed its self-test, yet moves by {1e3 * moved[i]:.1f} mm under"
@@ -452,7 +452,7 @@ def _overrun(v: View) -> str | None:
 def _stroke(v: View) -> str | None:
     low, high = v.layout.finger.stroke
     out = (v.now.position < low - 0.005) | (v.now.position > high + 0.005)
-    if out.any():
+    if np.count_nonzero(out):
         i = int(np.argmax(out))
         return (
             f"{v.layout.names[i]}: {1e3 * v.now.position[i]:.1f} mm;"
@@ -466,7 +466,7 @@ def _speed(v: View) -> str | None:
         2.5 * v.layout.finger.max_speed
     )  # a released finger falls back faster than it is driven
     fast = v.now.velocity > limit
-    if fast.any():
+    if np.count_nonzero(fast):
         i = int(np.argmax(v.now.velocity))
         return f"{v.layout.names[i]}: {v.now.velocity[i]:.3f} m/s; allowed: up to {limit:.3f} m/s"
     return None
@@ -483,7 +483,7 @@ def _temperature(v: View) -> str | None:
 
 
 def _status(v: View) -> str | None:
-    if v.now.status.any():
+    if np.count_nonzero(v.now.status):
         i = int(np.argmax(v.now.status != 0))
         return f"{v.layout.names[i]} reports fault {int(v.now.status[i])}; allowed: 0"
     return None

@@ -207,6 +207,17 @@ class Supervisor:
         """Whether the drive stage ran in the last state: only then can fingers move."""
         return self._ran
 
+    @property
+    def now(self) -> int | None:
+        """Stamp of the last good drive state, ns; None before the first."""
+        return self._before.stamp if self._before is not None else None
+
+    @property
+    def shown(self) -> State:
+        """The state as told: READY only once the drive stage runs and a press may come."""
+        waits = self.state is State.READY and not self.drive_runs
+        return State.STARTING if waits else self.state
+
     def on_state(self, sample: Sample, steady: float) -> Decision:
         """Judge one drive state, at steady time `steady` (s)."""
         before = self.state
@@ -282,7 +293,8 @@ class Supervisor:
             return True
         low = self.layout.finger.stroke[0]
         return bool(
-            (sample.position > low + MOVING_HEIGHT).any() or (sample.force > MOVING_FORCE).any()
+            np.count_nonzero(sample.position > low + MOVING_HEIGHT)
+            or np.count_nonzero(sample.force > MOVING_FORCE)
         )
 
     def _latch(self, name: str, text: str, category: Category) -> None:

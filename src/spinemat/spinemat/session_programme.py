@@ -369,6 +369,10 @@ def _check_press(place: str, phase: Pressing, layout: MatLayout) -> None:
         raise refuse(f"{place}.pattern", phase.pattern, allowed)
     if phase.breathing == "gated" and phase.rate > GATED_RATE:
         raise refuse(f"{place}.rate", phase.rate, f"at most {GATED_RATE:g} Hz when gated")
+    if phase.breathing == "gated" and phase.region == "neck":
+        raise refuse(
+            f"{place}.breathing", "gated", "led or free: no breath is felt under the neck"
+        )
     if isinstance(phase, (Mobilise, Flow)) and phase.breathing == "led":
         presses = 60.0 * phase.rate / phase.breaths
         if presses < 0.5 or abs(presses - round(presses)) > OFF_STEP * presses:

@@ -25,7 +25,7 @@ from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.gains import ControlGains
 from spinemat.layout import REGIONS
-from spinemat.press import PressRun
+from spinemat.press import BREATH_AGE, PressRun
 from spinemat.press_goal import Waveform
 from spinemat_actuation.calibrating import FingerTests
 from spinemat_actuation.diagnosis import diagnose
@@ -51,7 +51,6 @@ STATE_CYCLES = 5  # fingers/state and joint_states at 50 Hz
 FEEDBACK_CYCLES = 25  # 10 Hz
 HOLD_TIME = 3.0  # s, fingers held by nobody's goal retract (engineering choice)
 RETRACT_TIME = 4.0  # s
-BREATH_AGE = 10.0  # s, a breath felt longer ago says nothing of the phase now (engineering choice)
 
 
 @dataclass(eq=False)  # arrays in it cannot be compared; one is only ever itself

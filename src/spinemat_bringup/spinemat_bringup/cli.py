@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
+from spinemat_bringup.cli_bag import bag_group, record_bag
 from spinemat_bringup.cli_bench import bench
 from spinemat_bringup.cli_common import (
     SAFETY,
@@ -23,19 +24,20 @@ from spinemat_bringup.cli_common import (
     out_option,
     patient_option,
     plain_errors,
+    record_option,
     say,
     seed_option,
     session_bar,
     simple,
-    state_folder,
 )
 from spinemat_bringup.cli_evaluate import evaluate
 from spinemat_bringup.cli_patient import patient_group
 from spinemat_bringup.cli_person import person_group
 from spinemat_bringup.cli_programme import programme_group
 from spinemat_bringup.cli_record import record_group
+from spinemat_bringup.cli_report import report_after, session_report
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
-from spinemat_bringup.graph import SIMULATORS
+from spinemat_bringup.graph import NO_RECORD, SIMULATORS
 from spinemat_bringup.outcome import software_version
 
 
@@ -52,6 +54,7 @@ def main() -> None:
 @out_option
 @json_option
 @click.option("--programme", default="demo", show_default=True, help="Programme to run.")
+@record_option
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
 @click.option(
     "--browse/--no-browse",
@@ -65,6 +68,7 @@ def demo(
     out: Path,
     json_file: Path | None,
     programme: str,
+    record: str,
     real_time: bool,
     browse: bool,
 ) -> None:
@@ -75,7 +79,7 @@ def demo(
     """
     from spinemat_bringup.demo import DemoOptions, run_demo
 
-    options = DemoOptions(patient, seed, programme, mat_config, out, real_time)
+    options = DemoOptions(patient, seed, programme, mat_config, out, real_time, record)
     with plain_errors(), Interrupt() as interrupt, session_bar() as show:
         outcome = run_demo(options, console, show, interrupt.wanted)
     d = outcome.details
@@ -109,6 +113,7 @@ def demo(
 @seed_option
 @mat_option
 @out_option
+@record_option
 @namespace_option
 def up(
     sim: str,
@@ -118,13 +123,14 @@ def up(
     seed: int,
     mat_config: Path | None,
     out: Path,
+    record: str,
     namespace: str,
 ) -> None:
     """Start the graph and keep it running until Ctrl-C."""
     from spinemat.layout import load_layout
     from spinemat_bringup.client import MatClient
     from spinemat_bringup.demo import watch_deaths
-    from spinemat_bringup.graph import GraphOptions, describe, share
+    from spinemat_bringup.graph import GraphOptions, describe, share, state_folder
     from spinemat_bringup.processes import Processes
     from spinemat_sim.faults import parse_faults
     from spinemat_sim.population import find_patient
@@ -144,6 +150,8 @@ def up(
                 broken,
                 sessions_dir=out.resolve(),
                 state_dir=state_dir,
+                record=record != NO_RECORD,
+                profile=record if record != NO_RECORD else "all",
             )
         )
         with Processes(nodes, namespace, state_dir / "log") as processes:
@@ -243,6 +251,8 @@ def session_run(
     console.print(result.message or "completed", soft_wrap=True)
     if result.folder:
         console.print(f"Record: {result.folder}", soft_wrap=True)
+    if result.success and result.folder:
+        report_after(Path(result.folder))
     if not interrupt.wanted():
         sys.exit(130)
     sys.exit(0 if result.success and result.stops == 0 else 1)
@@ -265,13 +275,20 @@ def session_resume(namespace: str) -> None:
 @session.command("adjust")
 @click.option("--strength", type=float, default=math.nan, help="Share of the start's, 0 to 1.")
 @click.option("--rate", type=float, default=math.nan, help="Hz, 0.2 up to the start's rate.")
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    type=click.Choice(("neck", "thoracic", "lumbar")),
+    help="Go on with this region and others named so; the rest is only touched.",
+)
 @namespace_option
-def session_adjust(strength: float, rate: float, namespace: str) -> None:
-    """Change strength or rate while a press runs, never above its start."""
+def session_adjust(strength: float, rate: float, regions: tuple[str, ...], namespace: str) -> None:
+    """Change strength, rate or area while a press runs, never above what was planned."""
     from spinemat_bringup.client import MatClient
 
     with plain_errors(), MatClient(namespace) as client:
-        say(*client.adjust(strength, rate))
+        say(*client.adjust(strength, rate, regions))
 
 
 @main.command()
@@ -327,11 +344,14 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
+session.add_command(session_report)
+record_group.add_command(record_bag)
 for command in (
     patient_group,
     programme_group,
     person_group,
     record_group,
+    bag_group,
     bench,
     evaluate,
     stop,

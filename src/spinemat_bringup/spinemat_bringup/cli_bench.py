@@ -40,6 +40,19 @@ def bench_twin(json_file: Path | None) -> None:
     finish(twin(), json_file)
 
 
+@bench.command("engines")
+@click.option("--patient", default="", help="Preset, YAML file or row of the survey.")
+@seed_option
+@json_option
+def bench_engines(patient: str, seed: int, json_file: Path | None) -> None:
+    """The same presses in MuJoCo, DART and, where installed, Gazebo; a minute without Gazebo."""
+    from spinemat_bringup.bench_engines import engines
+
+    with plain_errors():
+        outcome = engines(patient, seed, console.print)
+    finish(outcome, json_file)
+
+
 @bench.command("force")
 @seed_option
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes; default: one per core.")
@@ -141,4 +154,27 @@ def bench_stop_service(runs: int, seed: int, json_file: Path | None) -> None:
 
     with plain_errors(), Interrupt() as interrupt:
         outcome = stop_service(runs, seed, console.print, interrupt.wanted)
+    finish(outcome, json_file, not interrupt.wanted())
+
+
+@bench.command("bag")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, path_type=Path),
+    help="A recorded session to measure with.  [default: a session of the demo, recorded first]",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(5.0),
+    default=30.0,
+    show_default=True,
+    help="Of recording in real time; 1800 for the half hour without a drop.",
+)
+@json_option
+def bench_bag(source: Path | None, seconds: float, json_file: Path | None) -> None:
+    """Recording, export, running again, and many recordings; six minutes."""
+    from spinemat_bringup.bench_bag import bag_bench
+
+    with plain_errors(), Interrupt() as interrupt:
+        outcome = bag_bench(source, seconds, console, interrupt.wanted)
     finish(outcome, json_file, not interrupt.wanted())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -77,6 +76,15 @@ out_option = click.option(
     default=Path("sessions"),
     show_default=True,
     help="Folder in which each session gets one.",
+)
+
+
+record_option = click.option(
+    "--record",
+    type=click.Choice(("all", "clinical", "minimal", "none")),
+    default="all",
+    show_default=True,
+    help="What goes into the recording of a session; none: no recording, no report.",
 )
 
 
@@ -172,12 +180,6 @@ def finish(outcome: Outcome, json_file: Path | None, interrupted: bool = False) 
     if interrupted:
         sys.exit(130)
     sys.exit(0 if outcome.passed else 1)
-
-
-def state_folder(namespace: str) -> Path:
-    """Where a mat that is up keeps its latch, calibration and safety log."""
-    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    return root / "spinemat" / namespace.strip("/")
 
 
 def simple(service: str, namespace: str) -> None:

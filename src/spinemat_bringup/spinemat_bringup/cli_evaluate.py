@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spinemat_bringup.cli_common import console, finish, json_option, plain_errors
+from spinemat_bringup.cli_common import Interrupt, console, finish, json_option, plain_errors, tell
 
 
 @click.group()
@@ -93,4 +93,52 @@ def evaluate_course(
             raise click.ClickException(str(error)) from error
         if picture is not None:
             draw(judged, picture)
+    finish(outcome, json_file)
+
+
+@evaluate.command("record")
+@click.option("--trials", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the virtual person, the sensors and the moments.",
+)
+@json_option
+def evaluate_record(trials: int, seed: int, json_file: Path | None) -> None:
+    """Kill sessions, fill their disk, drop their database; needs the right to mount a disk."""
+    from spinemat_bringup.evaluate_record import record
+
+    with plain_errors(), Interrupt() as interrupt:
+        outcome = record(trials, seed, tell, interrupt.wanted)
+    finish(outcome, json_file, not interrupt.wanted())
+
+
+@evaluate.command("gated")
+@click.option("--people", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1000,
+    show_default=True,
+    help="Seed of people, sensors and drives.",
+)
+@click.option(
+    "--sets",
+    type=click.IntRange(1, 20),
+    default=2,
+    show_default=True,
+    help="Of each gated phase at most.",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; default: one per core.")
+@json_option
+def evaluate_gated(
+    people: int, seed: int, sets: int, jobs: int | None, json_file: Path | None
+) -> None:
+    """Whether presses that should keep step with the breath peak while people breathe out."""
+    from spinemat_bringup.evaluate_gated import gated
+
+    with plain_errors(), console.status(f"pressing {people} people"):
+        outcome = gated(people, seed, sets, jobs)
     finish(outcome, json_file)

@@ -6,19 +6,20 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import console, input_errors, tell
 
 if TYPE_CHECKING:
     from spinemat_session.record import Store
-    from spinemat_session.record.trends import LevelTrend, Week
+    from spinemat_session.record.trends import Hands, LevelTrend, Week
 
 SESSIONS = Path("sessions")
 
@@ -65,9 +66,9 @@ def record_list(person: str | None, database: str) -> None:
             table.add_column("person", overflow="fold")
             for column in ("group", "completed", "first day", "last day"):
                 table.add_column(column)
-            for name, group, sessions, completed, *days in _people(store):
-                first, last = (str(date.fromordinal(day)) if day else "" for day in days)
-                table.add_row(name, group, f"{completed} of {sessions}", first, last)
+            for p in store.persons():
+                first, last = (str(day) if day else "" for day in (p.first, p.last))
+                table.add_row(p.id, p.group, f"{p.completed} of {p.sessions}", first, last)
         else:
             table.add_column("session", overflow="fold")
             table.add_column("programme", no_wrap=True)
@@ -85,24 +86,6 @@ def record_list(person: str | None, database: str) -> None:
         console.print(table)
     else:
         tell(f"There is no session of {person}." if person else "There is nobody in the record.")
-
-
-def _people(store: Store) -> list[Any]:
-    """Person, group, sessions, completed ones, first and last day (None: no session)."""
-    import sqlalchemy as sa
-
-    from spinemat_session.record.schema import Person, Session
-
-    completed = sa.func.count().filter(Session.state == "completed")
-    days = sa.func.min(Session.day), sa.func.max(Session.day)
-    query = (
-        sa.select(Person.id, Person.group_name, sa.func.count(Session.id), completed, *days)
-        .join(Session, Session.person_id == Person.id, isouter=True)
-        .group_by(Person.id)
-        .order_by(Person.id)
-    )
-    with store.reading() as connection:
-        return list(connection.execute(query))
 
 
 @record_group.command("export")
@@ -155,6 +138,113 @@ def record_delete(
     sys.exit(1 if left and not keep_folders else 0)
 
 
+@record_group.command("group")
+@click.argument("person")
+@click.argument("name", required=False)
+@database_option
+def record_to_group(person: str, name: str | None, database: str) -> None:
+    """Put PERSON into the group NAME, such as a workplace programme; without NAME into none."""
+    with opened(database) as store:
+        store.set_group(person, name)
+    tell(f"{person} is in {'no group' if name is None else name}.")
+
+
+@record_group.command("outcome")
+@click.argument("person")
+@click.option("--pain", type=float, help="0 none … 10 worst imaginable.")
+@click.option(
+    "--function",
+    "functions",
+    type=(str, float),
+    multiple=True,
+    metavar="ACTIVITY VALUE",
+    help="Patient-specific function scale: 0 unable … 10 as before, of the person's activities.",
+)
+@click.option("--sleep", type=float, help="How was your sleep? 0 very bad … 10 very good.")
+@click.option("--stress", type=float, help="How much stress have you had? 0 none … 10 extreme.")
+@click.option(
+    "--felt",
+    type=(str, float),
+    multiple=True,
+    metavar="LEVEL VALUE",
+    help="What a clinician's hands felt at a level: 0 soft … 10 stiff.",
+)
+@click.option("--note", help="A clinician's note, in words; goes beside what was felt, too.")
+@click.option("--session", help="Of this session, or of the person's `last`; default: between.")
+@click.option("--moment", type=click.Choice(("before", "after")), help="Before or after it.")
+@click.option(
+    "--at",
+    type=click.DateTime(("%Y-%m-%d", "%Y-%m-%dT%H:%M")),
+    help="When it was said, in this computer's time zone.  [default: now]",
+)
+@database_option
+def record_outcome(
+    person: str,
+    pain: float | None,
+    functions: tuple[tuple[str, float], ...],
+    sleep: float | None,
+    stress: float | None,
+    felt: tuple[tuple[str, float], ...],
+    note: str | None,
+    session: str | None,
+    moment: str | None,
+    at: datetime | None,
+    database: str,
+) -> None:
+    """Keep what PERSON answers, or what a clinician's hands found: all of it, or nothing."""
+    from spinemat_session.record.writes import Notes
+
+    now = datetime.now().astimezone()
+    when = now if at is None else at.astimezone()
+    with opened(database) as store:
+        of = _of_session(store, person, session, moment)
+        if when > now:
+            raise InvalidInput("at", f"{when:%Y-%m-%d %H:%M}", "not in the future")
+        notes = Notes()
+
+        def keep(kind: str, value: float | None, item: str = "", text: str = "") -> None:
+            notes.add_outcome(
+                person, kind, value, at=when, session_id=of, moment=moment, item=item, text=text
+            )
+
+        for kind, value in (("pain", pain), ("sleep", sleep), ("stress", stress)):
+            if value is not None:
+                keep(kind, value)
+        for activity, value in functions:
+            if not activity.strip():
+                raise InvalidInput("function", activity, "the name of an activity")
+            keep("function", value, activity)
+        for level, value in felt:
+            keep("felt", value, level, note or "")
+        if note is not None:
+            if not note.strip():
+                raise InvalidInput("note", note, "words")
+            keep("note", None, text=note)
+        if not notes.notes:
+            raise InvalidInput("outcome", "nothing", "one answer or finding at least; see --help")
+        store.apply(notes.notes)
+    said = f" {moment} {of}" if of else ""
+    tell(f"{person}: {len(notes.notes)} kept, {when:%Y-%m-%d %H:%M}{said}.")
+
+
+def _of_session(store: Store, person: str, session: str | None, moment: str | None) -> str:
+    """Id of the session that is meant; empty: none.
+
+    Raises:
+        InvalidInput: there is no such session, or not both of session and moment are given.
+    """
+    if (session is None) != (moment is None):
+        raise InvalidInput("moment", moment, "before or after, exactly where a session is named")
+    if session is None:
+        return ""
+    names = [row["id"] for row in store.sessions(person)]
+    if session == "last" and names:
+        return str(names[-1])
+    if session not in names:
+        raise InvalidInput("session", session, f"one of {person}'s {len(names)} (record list)")
+    return session
+
+
 @record_group.command("trends")
 @click.argument("person", required=False)
 @click.option("--group", help="Of all people of a group instead, five or more.")
@@ -183,6 +273,22 @@ def record_trends(person: str | None, group: str | None, database: str) -> None:
     if trend.stiffness:
         _show_stiffness(trend.stiffness)
     _show_measures(trend.measures)
+    if trend.hands:
+        _show_hands(trend.hands)
+    for day, text in trend.notes:
+        tell(f"{day}: {text}")
+
+
+def _show_hands(hands: tuple[Hands, ...]) -> None:
+    title = "What hands felt (0 soft … 10 stiff), beside what the mat measured that day"
+    table = Table(title=title, title_justify="left")
+    for column in ("day", "level", "felt", "measured, N/mm"):
+        table.add_column(column, justify="left" if column in ("day", "level") else "right")
+    for h in hands:
+        measured = "–" if math.isnan(h.measured) else f"{1e-3 * h.measured:.1f}"
+        error = "" if math.isnan(h.error) else f" ± {1e-3 * h.error:.1f}"
+        table.add_row(str(h.day), h.level, f"{h.felt:g}", measured + error)
+    console.print(table)
 
 
 def _show_stiffness(levels: tuple[LevelTrend, ...]) -> None:
@@ -204,16 +310,17 @@ def _show_stiffness(levels: tuple[LevelTrend, ...]) -> None:
 
 
 def _show_measures(measures: Mapping[str, tuple[Week, ...]]) -> None:
-    """What was measured and what was told, one row for each week in which any of it is known."""
-    from spinemat_session.record.trends import SAID
+    """What was measured and what was told beside the days used, one row for each week."""
+    from spinemat_session.record.trends import SAID, USED
 
-    told = (*SAID, "comfort")
-    _show_weeks("Measured", {name: w for name, w in measures.items() if name not in told})
-    _show_weeks("Told, 0 to 10", {name: w for name, w in measures.items() if name in told})
+    told = (USED, *SAID, "comfort")
+    measured = {name: w for name, w in measures.items() if name == USED or name not in told}
+    _show_weeks("Measured before treatment", measured)
+    _show_weeks("Told, 0 to 10", {name: measures[name] for name in told if name in measures})
 
 
 def _show_weeks(title: str, measures: Mapping[str, tuple[Week, ...]]) -> None:
-    if not measures:
+    if len(measures) < 2:  # the days used alone
         return
     known = {name: {week.week: week for week in weeks} for name, weeks in measures.items()}
     table = Table(title=f"{title}: weekly means ± standard error", title_justify="left")

@@ -23,8 +23,8 @@ from spinemat_bringup.cli_common import (
     say,
     seed_option,
     simple,
-    state_folder,
 )
+from spinemat_bringup.graph import state_folder
 
 
 @click.command()

@@ -5,15 +5,19 @@ The command line starts it as plain processes; launch files read the same descri
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 
 NAMESPACE = "/mat"
-SIMULATORS = ("mujoco", "none")
+NO_RECORD = "none"  # in place of a profile: no recorder
+SIMULATORS = ("mujoco", "none")  # Gazebo's server is a process of its own: see launching
+DRIVE_STAGES = {"mujoco": "mat_simulator", "gazebo": "gazebo_adapter"}
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,16 @@ class NodeSpec:
     remappings: Mapping[str, str] = field(default_factory=dict)
 
 
+RECORDER = NodeSpec("recorder", "spinemat_recording", "recorder")
+MARKERS = NodeSpec("mat_markers", "spinemat_bringup", "mat_markers")
+
+
 @dataclass(frozen=True)
 class GraphOptions:
     """What a user may choose."""
 
     mat_config: Path
-    sim: str = "mujoco"
+    sim: str = "mujoco"  # or gazebo, none
     real_time: bool = False
     patient: str = ""  # preset, YAML file or row of the survey; empty: the average adult
     seed: int = 0
@@ -41,11 +49,19 @@ class GraphOptions:
     answer_wait: float = 1.0  # s in lock-step; longer than the node's default: busy machines
     sessions_dir: Path | None = None
     state_dir: Path | None = None
+    record: bool = True  # start the node that records sessions
+    profile: str = "all"  # what it records: all, clinical, minimal
 
 
 def share(*parts: str) -> Path:
     """Return the path of an installed file of this package."""
     return Path(get_package_share_directory("spinemat_bringup"), *parts)
+
+
+def state_folder(namespace: str) -> Path:
+    """Where a mat that is up keeps its latch, calibration and safety log."""
+    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    return root / "spinemat" / namespace.strip("/")
 
 
 def describe(options: GraphOptions) -> list[NodeSpec]:
@@ -67,7 +83,7 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
                 "state_dir": str(options.state_dir or ""),
             },
         ),
-        NodeSpec("recorder", "spinemat_recording", "recorder"),
+        *([RECORDER] if options.record else []),
         NodeSpec(
             "session_orchestrator",
             "spinemat_session",
@@ -87,7 +103,8 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             mat | {"calibration_file": str(calibration or "")},
         ),
     ]
-    if options.sim == "mujoco":
+    drive_stage = DRIVE_STAGES.get(options.sim)
+    if drive_stage is not None:
         plant = mat | {
             "urdf": str(share("urdf", "mat.urdf.xacro")),
             "patient": options.patient,
@@ -96,5 +113,20 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             "real_time": options.real_time,
             "answer_wait": options.answer_wait,
         }
-        nodes.insert(0, NodeSpec("mat_simulator", "spinemat_sim", "mat_simulator", False, plant))
-    return nodes
+        nodes.insert(0, NodeSpec(drive_stage, "spinemat_sim", drive_stage, parameters=plant))
+    return [_recorder(nodes, options) if spec is RECORDER else spec for spec in nodes]
+
+
+def _recorder(nodes: list[NodeSpec], options: GraphOptions) -> NodeSpec:
+    """Return the recorder; every bag holds what the graph was started with."""
+    about = {
+        "parameters": json.dumps({spec.name: dict(spec.parameters) for spec in nodes}),
+        "patient": options.patient,
+        "seed": str(options.seed),
+    }
+    parameters = {
+        "mat_config": str(options.mat_config),
+        "profile": options.profile,
+        "about": json.dumps(about),
+    }
+    return replace(RECORDER, parameters=parameters)

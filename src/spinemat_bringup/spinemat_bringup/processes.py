@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,17 @@ from ament_index_python.packages import get_package_prefix
 from spinemat_bringup.graph import NodeSpec
 
 END_WAIT = 8.0  # s for a process to end after SIGINT
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def follow_parent() -> list[str]:
+    """Return what to put before a command so that it gets SIGINT when its parent dies.
+
+    However that dies, SIGKILL included; and nothing where setpriv (util-linux) is missing. The
+    parent is the thread that starts it.
+    """
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "INT"] if found else []
 
 
 def command(spec: NodeSpec, namespace: str) -> list[str]:
@@ -67,15 +79,10 @@ class Processes:
         self.end()
 
     def _start(self, spec: NodeSpec) -> None:
-        environment = os.environ | {
-            "ROS_LOG_DIR": str(self.log_dir),
-            "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        environment = os.environ | ENVIRONMENT | {"ROS_LOG_DIR": str(self.log_dir)}
         with (self.log_dir / f"{spec.name}.log").open("ab") as log:
             self._running[spec.name] = subprocess.Popen(
-                command(spec, self._namespace),
+                [*follow_parent(), *command(spec, self._namespace)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -2,15 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from spinemat import anatomy
-from spinemat_recording.record import Level, StiffnessMap
+from spinemat_recording.record import Contour, Level, StiffnessMap
 
 TRUNK = anatomy.TRUNK[::-1]  # from the foot end
 NO_CHANGE = "no measurable change"
+NOT_TWICE = "not measured twice"
+
+
+class Difference(NamedTuple):
+    """One number before and after with its standard errors, all in the same unit.
+
+    Attributes:
+        before, before_error, after, after_error: NaN where it was not measured.
+        change: after minus before; NaN where it was not measured twice.
+        detectable: minimal detectable change at 95 %: 1.96 sqrt(error_before^2 + error_after^2).
+        verdict: one of the two words of `difference`, NO_CHANGE or NOT_TWICE.
+    """
+
+    before: float
+    before_error: float
+    after: float
+    after_error: float
+    change: float
+    detectable: float
+    verdict: str
+
+
+def difference(
+    first: tuple[float, float], second: tuple[float, float], less: str, more: str
+) -> Difference:
+    """Compare a number before and after.
+
+    Args:
+        first, second: value and standard error before and after; NaN: not measured.
+        less, more: what a change beyond chance is called.
+    """
+    (before, before_error), (after, after_error) = first, second
+    change = after - before
+    detectable = 1.96 * float(np.hypot(before_error, after_error))
+    verdict = NO_CHANGE
+    if not np.isfinite(change) or not np.isfinite(detectable):
+        change = detectable = float("nan")
+        verdict = NOT_TWICE
+    elif abs(change) > detectable:
+        verdict = less if change < 0.0 else more
+    return Difference(before, before_error, after, after_error, change, detectable, verdict)
+
+
+def heights(before: Contour, after: Contour | None) -> dict[str, tuple[float, Difference]]:
+    """Compare the skin's height where the levels lie: x in m, and the difference in m.
+
+    Both contours are read at the place that the first one gives the level, C1 to S1 as they come;
+    a level outside a contour is left out.
+    """
+    found = {}
+    for level, x in zip(before.levels, np.asarray(before.level_x).tolist(), strict=False):
+        if not before.x[0] <= x <= before.x[-1]:
+            continue
+        again = float("nan"), float("nan")
+        if after is not None and after.x[0] <= x <= after.x[-1]:
+            again = _height(after, x)
+        found[level] = (x, difference(_height(before, x), again, "lower", "higher"))
+    return found
+
+
+def evenness(maps: Sequence[StiffnessMap]) -> Difference:
+    """Compare how evenly movement is shared in the first and the last of one or more maps."""
+    after = maps[-1] if len(maps) > 1 else None
+    again = (after.evenness, after.evenness_error) if after else (float("nan"), float("nan"))
+    first = maps[0].evenness, maps[0].evenness_error
+    return difference(first, again, "less even", "more even")
+
+
+def _height(contour: Contour, x: float) -> tuple[float, float]:
+    """Height of the skin at x and its standard error, m."""
+    z, error = (float(np.interp(x, contour.x, v)) for v in (contour.z, contour.z_std))
+    return z, error
 
 
 @dataclass(frozen=True)
@@ -56,13 +130,11 @@ def compare(level: str, side: str, before: Level | None, after: Level | None) ->
         if entry is not None and not good:
             reasons.setdefault(entry.reason or "no reason given", []).append(name)
     change = detectable = None
-    verdict = "not valid" if reasons else "not measured twice"
+    verdict = "not valid" if reasons else NOT_TWICE
     if before is not None and after is not None and all(usable):
-        change = 1e-3 * (after.value - before.value)
-        detectable = 1.96e-3 * float(np.hypot(before.standard_error, after.standard_error))
-        verdict = NO_CHANGE
-        if abs(change) > detectable:
-            verdict = "softer" if change < 0 else "stiffer"
+        one, two = ((e.value, e.standard_error) for e in (before, after))
+        found = difference(one, two, "softer", "stiffer")
+        change, detectable, verdict = 1e-3 * found.change, 1e-3 * found.detectable, found.verdict
     return Change(
         level=level,
         side=side,

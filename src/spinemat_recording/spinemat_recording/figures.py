@@ -25,7 +25,7 @@ BEFORE, AFTER, TRUTH, STOP, INK = "#2b6ca3", "#c65a11", "#444444", "#b00020", "#
 WIDTH = 9.0  # inches, the width of the report's column
 COLUMNS = 900  # of a heat map
 _ORDER = ("before", "after", "truth", "not valid")  # of a legend
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,7 +43,7 @@ _STYLE: Any = {
 
 def contour_figure(contours: Sequence[Contour], truth: Contour | None, layout: MatLayout) -> str:
     """Draw the skin's contour before and after, and what it really is if that is known."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
         axes = figure.subplots()
         if truth is not None:
@@ -72,7 +72,7 @@ def contour_figure(contours: Sequence[Contour], truth: Contour | None, layout: M
         axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
         for row in layout.rows:
             axes.axvline(1e3 * row.x, color="#efefef", lw=0.8, zorder=0)
-        return _svg(figure)
+        return svg(figure)
 
 
 def stiffness_figure(
@@ -86,7 +86,7 @@ def stiffness_figure(
         levels: names from the foot end to the head.
         neck: how many of the last names are regions or levels of the neck.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
         panels = figure.subplots(3, 1, sharex=True, height_ratios=[1.5, 1, 1])
         panels[2].sharey(panels[1])
@@ -130,7 +130,7 @@ def stiffness_figure(
         panels[-1].set_xticks(range(len(levels)), [_short(level) for level in levels])
         panels[-1].set_xlim(-0.6, len(levels) - 0.4)
         panels[-1].set_xlabel("level  (foot end → head)")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _stiffness_panel(
@@ -186,7 +186,7 @@ def force_figure(record: SessionRecord, layout: MatLayout) -> str:
     scale = 60.0 if minutes else 1.0
     top = max(5.0, float(np.nanmax(image)))
     rows = len(layout.rows)
-    with rc_context({**_STYLE, "axes.grid": False}):
+    with rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True)
         for side, axes in enumerate(panels):
@@ -257,7 +257,7 @@ def rhythm_figure(record: SessionRecord, finger: int, start: float, end: float) 
     f = record.fingers
     inside = (f.t >= start) & (f.t <= end)
     t = f.t[inside] - record.start
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
         axes.plot(t, f.set_point[inside, finger], color=TRUTH, ls=(0, (4, 2)), label="set-point")
@@ -266,7 +266,7 @@ def rhythm_figure(record: SessionRecord, finger: int, start: float, end: float) 
         axes.set_ylabel("force, N")
         axes.set_ylim(bottom=0)
         axes.legend(loc="lower left", ncols=2, fontsize=8.5, bbox_to_anchor=(0, 1.0))
-        return _svg(figure)
+        return svg(figure)
 
 
 def breathing_figure(record: SessionRecord) -> str:
@@ -275,7 +275,7 @@ def breathing_figure(record: SessionRecord) -> str:
     b = record.breathing
     rate = np.where(b.valid, 60.0 * b.rate, np.nan)
     step = max(1, rate.size // 1500)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
         axes = figure.subplots()
         axes.plot(b.t[::step] - record.start, rate[::step], color=BEFORE, lw=1.4)
@@ -285,13 +285,13 @@ def breathing_figure(record: SessionRecord) -> str:
         axes.set_xlim(0, record.end - record.start)
         axes.set_xlabel("time since the start, s")
         axes.set_ylabel("breaths per minute")
-        return _svg(figure)
+        return svg(figure)
 
 
 def load_figure(pressure: dict[str, Any]) -> str:
     """Draw the share of load along the back against the published pressure maps."""
     x = 1e3 * np.asarray(pressure["x"], dtype=float)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         if "maps_low" in pressure and "maps_high" in pressure:
@@ -311,7 +311,7 @@ def load_figure(pressure: dict[str, Any]) -> str:
         axes.set_ylabel(str(pressure.get("unit", "share of the load")))
         axes.set_ylim(bottom=0)
         axes.legend(loc="lower left", ncols=3, fontsize=8.5, bbox_to_anchor=(0, 1.0))
-        return _svg(figure)
+        return svg(figure)
 
 
 def picture(path: str | Path) -> str:
@@ -381,7 +381,8 @@ def _short(level: str) -> str:
     return level.replace(" ", "\n")
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as a `data:` address of an SVG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _address("image/svg+xml", buffer.getvalue())

@@ -1,10 +1,11 @@
 """Node recorder: everything that a session says, in one folder.
 
-It subscribes, without decoding them, to every topic that `spinemat_ros.topics` marks as recorded.
-While `session/state` names a folder and a phase other than IDLE, all of it goes into
-`<folder>/bag` (rosbag2, MCAP) and every event as a line into `<folder>/events.jsonl`. When the
-session is over the bag is closed and an Event of kind `recorded` tells where it is and what is
-missing in it. A failure to write never disturbs a session: it is said once and counted.
+It subscribes, without decoding them, to the topics of its profile (`profiles`). While
+`session/state` names a folder and a phase other than IDLE, all of it goes into `<folder>/bag`
+(rosbag2, MCAP) and every event as a line into `<folder>/events.jsonl`. When the session is over
+the bag is closed and an Event of kind `recorded` tells where it is and what is missing in it. A
+failure to write never disturbs a session: it is said once and counted. With the parameter
+`folder` it records from its start to its end instead, whatever sessions do.
 
 Times in the bag are drive time, from the header of each message; a stamp that does not fit the
 drive's clock is replaced by the stamp of the newest drive state.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,19 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 
+from spinemat import __version__
+from spinemat.errors import InvalidInput, choice
+from spinemat.layout import load_layout
 from spinemat_interfaces.msg import Event, SafetyState, SessionState
-from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
+from spinemat_recording.background import Background
+from spinemat_recording.bag import (
+    SPLIT_BYTES,
+    SPLIT_SECONDS,
+    BagTopic,
+    Definitions,
+    SessionFolder,
+)
+from spinemat_recording.profiles import PROFILES
 from spinemat_recording.record import PHASES, SAFETY, SEVERITIES
 from spinemat_ros.codec import nanoseconds
 from spinemat_ros.node import declare, header, publisher
@@ -60,8 +73,15 @@ class Recorder(Node):
         self._compress: bool = declare(
             self, "compress", True, "compress the bag in chunks with zstd"
         )
+        profile = declare(self, "profile", "all", "what is recorded: " + ", ".join(PROFILES))
+        self._topics = PROFILES[choice("profile", profile, PROFILES)]
+        self._split: tuple[int, float] = (
+            declare(self, "split_bytes", SPLIT_BYTES, "bytes; then a new file begins", (1, 2**50)),
+            declare(self, "split_seconds", SPLIT_SECONDS, "s; then a new file begins", (1.0, 1e7)),
+        )
+        self._about = self._declare_about(profile)
         self._definitions = Definitions(message_texts())
-        self._folder: SessionFolder | None = None
+        self._folder: Background | None = None
         self._session = ("", "")  # id and folder of the session that is or was recorded last
         self._drive_time = 0  # ns, stamp of the newest drive state
         self._drive_cycle = 0
@@ -71,6 +91,7 @@ class Recorder(Node):
         self._phase: int | None = None
         self._safety: int | None = None
         self._latched: dict[str, tuple[BagTopic, bytes]] = {}
+        self.summary = ""  # of the recording that was closed last, for people
         self._events = publisher(self, "events")
         handlers = {
             "drive/state": self._on_drive_state,
@@ -79,11 +100,37 @@ class Recorder(Node):
             "session/state": self._on_session,
         }
         for name, topic in TOPICS.items():
-            if topic.recorded:
+            if name in self._topics or name in handlers:
                 self._subscribe(name, topic.type, topic.qos, handlers.get(name))
         self._steady = self.create_timer(
             STILL_CLOCK, self._on_steady, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
+
+        always = declare(self, "folder", "", "record all the time into this folder, if given")
+        self._always = bool(always)
+        if always:
+            self._open(("", str(Path(always).resolve())), 0)
+
+    def _declare_about(self, profile: str) -> dict[str, str]:
+        """Return what every bag of this recorder is about."""
+        about = {"software": __version__, "profile": profile}
+        mat = declare(self, "mat_config", "", "path of the mat's description; kept in every bag")
+        if mat:
+            layout = load_layout(Path(mat))
+            about["mat"] = json.dumps(
+                {
+                    "name": layout.name,
+                    "checksum": layout.checksum,
+                    "fingers": layout.names,
+                    "file": Path(mat).read_text(encoding="utf-8"),
+                }
+            )
+        given = declare(self, "about", "", "JSON object with texts, kept in every bag")
+        try:
+            about |= {str(k): str(v) for k, v in json.loads(given or "{}").items()}
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput("about", given, "a JSON object") from error
+        return about
 
     def close(self) -> None:
         """Close what is open and say so; harmless when nothing is being recorded."""
@@ -109,7 +156,7 @@ class Recorder(Node):
     # ---- messages ------------------------------------------------------------------------
 
     def _on_message(self, topic: BagTopic, stamped: bool, data: bytes) -> None:
-        if self._folder is not None:
+        if self._folder is not None and self._wanted(topic):
             self._folder.write(topic, self._time_of(data) if stamped else self._drive_time, data)
         if topic.latched:
             self._latched[topic.name] = (topic, data)
@@ -125,7 +172,10 @@ class Recorder(Node):
             self._missed += max(0, cycle - self._drive_cycle - 1)
         self._drive_time, self._drive_cycle = time, cycle
         if self._folder is not None:
-            self._folder.write(topic, time, data)
+            if self._wanted(topic):
+                self._folder.write(topic, time, data)
+            for text in self._folder.news():
+                self._warn(text)
             if self._close_at is not None and time >= self._close_at:
                 self._close()
 
@@ -172,10 +222,11 @@ class Recorder(Node):
         message = deserialize_message(data, SessionState)
         session = (message.session_id, message.folder)
         running = message.phase != SessionState.IDLE and message.folder != ""
-        if self._folder is not None and running and session != self._session:
+        anew = running and session != self._session and not self._always
+        if self._folder is not None and anew:
             self._close("another session has begun")
         before, self._phase = self._phase, message.phase
-        if self._folder is None and running and session != self._session:
+        if self._folder is None and anew:
             self._open(session, self._time_of(data))
             before = None
         self._on_message(topic, stamped, data)
@@ -196,7 +247,7 @@ class Recorder(Node):
             },
             time=nanoseconds(message.header.stamp),
         )
-        if self._close_at is None:
+        if self._close_at is None and not self._always:
             if aborted:
                 self._close_at = self._drive_time + AFTER_ABORT
             elif message.phase == SessionState.IDLE:
@@ -204,6 +255,8 @@ class Recorder(Node):
 
     def _on_steady(self) -> None:
         """End a finished session although the drive's clock stands still."""
+        for text in self._folder.news() if self._folder is not None else ():
+            self._warn(text)
         still = self._drive_time == self._watched_time
         self._watched_time = self._drive_time
         if still and self._folder is not None and self._close_at is not None:
@@ -224,31 +277,48 @@ class Recorder(Node):
         self._session = session
         self._close_at = None
         self._missed = 0
-        self._folder = SessionFolder(
-            session[1], self._definitions, compress=self._compress, on_failure=self._warn
+        about = self._about | {"recorded": datetime.now().astimezone().isoformat("T", "seconds")}
+        about |= _person(Path(session[1]))
+        self._folder = Background(
+            lambda say: SessionFolder(
+                session[1],
+                self._definitions,
+                about=about,
+                compress=self._compress,
+                split_bytes=self._split[0],
+                split_seconds=self._split[1],
+                on_failure=say,
+            )
         )
         for name in ("session/state", "events"):  # those belong to what was before
             self._latched.pop(self.resolve_topic_name(name), None)
         for topic, data in self._latched.values():
-            self._folder.write(topic, time, data)
+            if self._wanted(topic):
+                self._folder.write(topic, time, data)
 
     def _close(self, why: str = "") -> None:
-        folder, self._folder = self._folder, None
+        writing, self._folder = self._folder, None
         self._close_at = None
+        if writing is None:
+            return
+        folder = writing.close()
+        for text in writing.news():
+            self._warn(text)
         if folder is None:
             return
-        folder.close()
         values = {
             "folder": str(folder.folder),
             "messages": folder.messages,
-            "dropped": folder.dropped,
+            "dropped": folder.dropped + sum(writing.dropped.values()),
+            "no_room_for": writing.dropped,
             "missed_cycles": self._missed,
             "bag_bytes": folder.size,
         }
-        complete = not folder.dropped and not self._missed
+        complete = not values["dropped"] and not self._missed
         text = f"{folder.messages} messages recorded in {folder.bag_path}"
         if not complete:
-            text += f"; {folder.dropped} not written, {self._missed} drive cycles not received"
+            text += f"; {values['dropped']} not written, {self._missed} drive cycles not received"
+        self.summary = text
         if why:
             text += f" ({why})"
         severity = Event.INFO if complete else Event.WARNING
@@ -258,9 +328,8 @@ class Recorder(Node):
 
     def _warn(self, text: str) -> None:
         self.get_logger().error(text)
-        self._publish(
-            Event.WARNING, "recording_failed", f"the session goes on unrecorded: {text}", {}
-        )
+        words = f"the session goes on, not all of it is recorded: {text}"
+        self._publish(Event.WARNING, "recording_failed", words, {})
 
     def _publish(self, severity: int, kind: str, text: str, values: dict[str, Any]) -> None:
         self._events.publish(
@@ -279,6 +348,9 @@ class Recorder(Node):
     ) -> None:
         if self._folder is not None:
             self._folder.line(self._entry(source, severity, kind, text, values, time))
+
+    def _wanted(self, topic: BagTopic) -> bool:
+        return topic.relative in self._topics
 
     @staticmethod
     def _entry(
@@ -299,10 +371,20 @@ def bag_topic(name: str, resolved: str) -> BagTopic:
     topic = TOPICS[name]
     return BagTopic(
         name=resolved,
+        relative=name,
         type=f"{topic.type.__module__.split('.')[0]}/msg/{topic.type.__name__}",
         depth=topic.qos.depth,
         latched=topic.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
     )
+
+
+def _person(folder: Path) -> dict[str, str]:
+    """Return who a session is about, as far as its folder tells."""
+    try:
+        kept = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        return {"person": json.dumps(kept["person"]), "session_id": str(kept["session_id"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def message_texts() -> dict[str, str]:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.findings import SideDifference, TensionPoint
+from spinemat.plan import LevelDose
+
 Array = NDArray[Any]
 
 PHASES = (
@@ -146,7 +149,7 @@ class Breathing:
 
 @dataclass(frozen=True)
 class Contour:
-    """One `contour`: x, z, z_std (k,), rows (r,); m, angles in rad."""
+    """One `contour`: x, z, z_std (k,), rows (r,), levels (v,); m, angles in rad."""
 
     t: float
     x: Array
@@ -160,6 +163,8 @@ class Contour:
     lordosis: float
     lateral_asymmetry: float
     method: str
+    levels: tuple[str, ...] = ()  # S1, L5 … C1
+    level_x: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,10 @@ class StiffnessMap:
     finger_stiffness: Array
     finger_toe_stiffness: Array
     method: str
+    evenness: float = float("nan")  # of movement, 0 to 1
+    evenness_error: float = float("nan")
+    tension: tuple[TensionPoint, ...] = ()  # stiffest first
+    sides: tuple[SideDifference, ...] = ()  # most uneven first
 
     def get(self, level: str, side: str = "BOTH") -> Level | None:
         """Return the entry of a level and side, None when it was not reported."""
@@ -202,6 +211,29 @@ class Pressure:
     x: Array
     padding: Array
     fingers: Array
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """`guarding`: t, active (m,), stiffening (m, n), felt over expected force."""
+
+    t: Array
+    active: Array
+    stiffening: Array
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One `plan`, as it stood last: times in s, doses from L5 to C1, sentences for people."""
+
+    t: float
+    programme: str
+    title: str
+    total: float
+    pressing: float
+    levels: tuple[LevelDose, ...]
+    steps: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -239,6 +271,8 @@ class SessionRecord:
     truth_stiffness: StiffnessMap | None
     truth_pressure: Pressure | None
     events: tuple[Event, ...]
+    guarding: Guarding | None = None
+    plan: Plan | None = None  # the last one of this session
 
     @property
     def session_id(self) -> str:
@@ -252,9 +286,15 @@ class SessionRecord:
 
     @property
     def phases(self) -> tuple[tuple[str, float, float], ...]:
-        """Phases in order as (name, from s, to s)."""
+        """Phases in order as (name, from s, to s); from the events where no state was recorded."""
         if self.session is None:
-            return ()
+            told = [
+                (str(e.data["phase"]), e.t)
+                for e in self.events
+                if e.kind == "phase" and isinstance(e.data, dict) and "phase" in e.data
+            ]
+            ends = [*(t for _, t in told[1:]), self.end]
+            return tuple((name, t, end) for (name, t), end in zip(told, ends, strict=True))
         changes = np.flatnonzero(np.diff(self.session.phase)) + 1
         starts = np.concatenate([[0], changes]).astype(int)
         times = [*self.session.t[starts].tolist(), self.end]

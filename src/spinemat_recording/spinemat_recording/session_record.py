@@ -8,7 +8,7 @@ Finger arrays have shape (m, n): m messages, n fingers in the order of the layou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import ReaderError
 
-from spinemat_recording.columns import Columns, decode
+from spinemat.analysis.bags import Bag
+from spinemat.analysis.columns import Columns, decode
+from spinemat.findings import SideDifference, TensionPoint
+from spinemat.plan import LevelDose
 from spinemat_recording.record import (
     PHASES,
     SEVERITIES,
@@ -27,8 +30,10 @@ from spinemat_recording.record import (
     DriveStates,
     Event,
     FingerStates,
+    Guarding,
     Level,
     Permits,
+    Plan,
     Pressure,
     RecordError,
     SafetyStates,
@@ -39,7 +44,7 @@ from spinemat_recording.record import (
     name_of,
 )
 
-__all__ = ["RecordError", "SessionRecord", "read_session"]
+__all__ = ["RecordError", "SessionRecord", "read_remains", "read_session"]
 
 
 def read_session(folder: str | Path) -> SessionRecord:
@@ -63,26 +68,20 @@ def read_session(folder: str | Path) -> SessionRecord:
             bag / "metadata.yaml", "missing: the recording was cut short before it was closed"
         )
     data = bag / "bag.mcap"
-    messages: dict[str, list[tuple[float, Any]]] = {}
-    streams: dict[str, Columns] = {}
     try:
         with AnyReader([bag]) as reader:
             prefix = _prefix([c.topic for c in reader.connections], bag)
             wanted = [c for c in reader.connections if c.topic.removeprefix(prefix) in _READ]
             counts = {c.topic.removeprefix(prefix): c.msgcount for c in reader.connections}
             span = reader.start_time * 1e-9, max(reader.start_time, reader.end_time - 1) * 1e-9
-            for connection, time, raw in reader.messages(connections=wanted):
-                topic = connection.topic.removeprefix(prefix)
-                kind = _STREAMS.get(topic)
-                if kind is None:
-                    message = decode(reader.typestore, raw, connection.msgtype)
-                    messages.setdefault(topic, []).append((time * 1e-9, message))
-                    continue
-                if topic not in streams:
-                    fields = list(kind.__dataclass_fields__)
-                    streams[topic] = Columns(reader.typestore, connection.msgtype, fields)
-                streams[topic].add(raw)
-            arrays = {topic: _stack(data, topic, streams[topic]) for topic in streams}
+            arrays, messages = _gather(
+                data,
+                reader.typestore,
+                (
+                    (c.topic.removeprefix(prefix), c.msgtype, time, raw)
+                    for c, time, raw in reader.messages(connections=wanted)
+                ),
+            )
     except RecordError:
         raise
     except (ReaderError, AnyReaderError) as error:
@@ -92,6 +91,69 @@ def read_session(folder: str | Path) -> SessionRecord:
     except Exception as error:  # damaged bytes surface as any error of the decoders
         raise RecordError(data, f"damaged: {type(error).__name__}: {error}") from error
     return _assemble(folder, data, counts, span, arrays, messages)
+
+
+def read_remains(folder: str | Path, why: RecordError) -> tuple[SessionRecord, str]:
+    """Read what is left of a session whose bag is cut short or damaged.
+
+    Args:
+        folder: the session's folder.
+        why: what `read_session` said.
+
+    Returns:
+        What the complete parts of the bag hold, or the events alone where it has none, and what
+        is wrong, for people.
+
+    Raises:
+        RecordError: `why`, where nothing is left.
+    """
+    folder = Path(folder)
+    try:
+        bag = Bag(folder)
+        wanted = {bag.full(name) for name in _READ}
+        found = (
+            (bag.relative(topic.name), topic.type, time, raw)
+            for topic, time, raw in bag.messages(wanted)
+        )
+        arrays, messages = _gather(bag.path, bag.types, found)
+        counts = {bag.relative(name): n for name, n in bag.counts.items()}
+        span = bag.span[0] * 1e-9, bag.span[1] * 1e-9
+        record = _assemble(folder, bag.path, counts, span, arrays, messages)
+        return record, "; ".join(bag.problems) or why.problem
+    except Exception:  # damaged bytes surface as any error
+        if not (folder / "events.jsonl").is_file():
+            raise why from None
+    events = _events(folder, {})
+    times = [e.t for e in events] or [0.0]
+    nothing = SessionRecord(
+        folder=folder,
+        start=min(times),
+        end=max(times),
+        counts={},
+        contours=(),
+        stiffness=(),
+        pressures=(),
+        events=events,
+        **dict.fromkeys(_UNKNOWN),
+    )
+    return nothing, f"{why.problem}; only what the events say is reported"
+
+
+def _gather(
+    path: Path, store: Any, found: Iterable[tuple[str, str, int, bytes]]
+) -> tuple[dict[str, Any], dict[str, list[tuple[float, Any]]]]:
+    """Sort (topic, type, time in ns, message) into arrays of streams and lists of messages."""
+    messages: dict[str, list[tuple[float, Any]]] = {}
+    streams: dict[str, Columns] = {}
+    for topic, kind, time, raw in found:
+        stream = _STREAMS.get(topic)
+        if stream is None:
+            messages.setdefault(topic, []).append((time * 1e-9, decode(store, raw, kind)))
+            continue
+        if topic not in streams:
+            streams[topic] = Columns(store, kind, list(stream.__dataclass_fields__))
+        streams[topic].add(raw)
+    return {topic: _stack(path, topic, streams[topic]) for topic in streams}, messages
 
 
 def _assemble(
@@ -135,6 +197,8 @@ def _assemble(
         truth_stiffness=_at(messages, "truth/stiffness", before, _stiffness),
         truth_pressure=_at(messages, "truth/pressure", before, _pressure),
         events=_events(folder, messages),
+        guarding=arrays.get("guarding"),
+        plan=next((p for p in reversed(results("plan", _plan)) if p.t >= span[0] - 1e-6), None),
     )
 
 
@@ -213,7 +277,14 @@ def _contour(m: Any) -> Contour:
         lordosis=m.lordosis,
         lateral_asymmetry=m.lateral_asymmetry,
         method=m.method,
+        levels=tuple(_given(m, "levels")),
+        level_x=np.asarray(_given(m, "level_x"), dtype=float),
     )
+
+
+def _given(message: Any, name: str) -> Any:
+    """A sequence that messages of older records do not have."""
+    return getattr(message, name, ())
 
 
 def _stiffness(m: Any) -> StiffnessMap:
@@ -230,7 +301,33 @@ def _stiffness(m: Any) -> StiffnessMap:
         )
         for e in m.levels
     )
-    return StiffnessMap(_time(m), levels, m.finger_stiffness, m.finger_toe_stiffness, m.method)
+    tension = map(_given, [m] * 3, ("tension_points", "tension_ratio", "tension_probability"))
+    sides = map(_given, [m] * 3, ("uneven_levels", "side_difference", "side_probability"))
+    return StiffnessMap(
+        _time(m),
+        levels,
+        m.finger_stiffness,
+        m.finger_toe_stiffness,
+        m.method,
+        evenness=getattr(m, "evenness", float("nan")),
+        evenness_error=getattr(m, "evenness_error", float("nan")),
+        tension=tuple(map(TensionPoint, *tension)),
+        sides=tuple(map(SideDifference, *sides)),
+    )
+
+
+def _plan(m: Any) -> Plan:
+    doses = (LevelDose(d.level, d.peak, d.cycles, d.work, tuple(d.why)) for d in m.levels)
+    return Plan(
+        t=_time(m),
+        programme=m.programme,
+        title=m.title,
+        total=m.total,
+        pressing=m.pressing,
+        levels=tuple(doses),
+        steps=tuple(m.steps),
+        notes=tuple(m.notes),
+    )
 
 
 def _pressure(m: Any) -> Pressure:
@@ -295,6 +392,10 @@ def _json(text: str) -> Any:
         return {"text": text}
 
 
+_UNKNOWN = (
+    "drive", "commands", "permits", "fingers", "truth", "safety", "session", "breathing",
+    "truth_contour", "truth_stiffness", "truth_pressure",
+)  # fmt: skip
 _STREAMS: dict[str, Any] = {
     "drive/state": DriveStates,
     "drive/command": DriveCommands,
@@ -302,6 +403,7 @@ _STREAMS: dict[str, Any] = {
     "fingers/state": FingerStates,
     "truth/state": Truth,
     "breathing": Breathing,
+    "guarding": Guarding,
 }
 _READ = frozenset(
     {
@@ -310,6 +412,7 @@ _READ = frozenset(
         "session/state",
         "contour",
         "stiffness",
+        "plan",
         "pressure",
         "truth/contour",
         "truth/stiffness",

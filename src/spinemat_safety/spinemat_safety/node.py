@@ -160,7 +160,7 @@ class SafetySupervisor(Node):
         self._evidence.keep(sample)
         self._note_changes()
         self._voice.tick(msg.cycle, sample.stamp)
-        news = self._announced is None or self._announced[0] is not self._shown
+        news = self._announced is None or self._announced[0] is not self._supervisor.shown
         if msg.cycle % STATE_CYCLES == 0 or decision.changed or news:
             self._tell()
 
@@ -177,14 +177,8 @@ class SafetySupervisor(Node):
             )
         )
 
-    @property
-    def _shown(self) -> State:
-        """The state as told: READY only once the drive stage runs and a press may come."""
-        s = self._supervisor
-        return State.STARTING if s.state is State.READY and not s.drive_runs else s.state
-
     def _tell(self) -> None:
-        s, shown = self._supervisor, self._shown
+        s, shown = self._supervisor, self._supervisor.shown
         waiting = ["drive stage: does not run yet"] if shown is not s.state else s.waiting
         self._states.publish(
             SafetyState(
@@ -261,6 +255,9 @@ class SafetySupervisor(Node):
         response.success = True
         response.message = f"fingers up to {s.trip_limit.max():g} N; together: {sums}"
         self._note("limits", s.state, detail=response.message)
+        mass = None if np.isnan(request.mass) else request.mass
+        given = {"cycle": self._voice.cycle, "force": force.tolist(), "mass": mass}
+        self._voice.say("limits", f"limits: {response.message}", given)
         self._tell()
         return response
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped, Quaternion
@@ -15,7 +14,6 @@ from spinemat.anatomy import LEVELS
 from spinemat.contour import ContourEstimate
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings
-from spinemat.scan import SpineScan
 from spinemat.stiffness import METHOD, LevelEstimate
 from spinemat_interfaces.msg import Contour, LevelStiffness, StiffnessMap
 from spinemat_ros.codec import bools, doubles
@@ -69,21 +67,6 @@ def pose_message(head: Header, c: ContourEstimate, lies: LevelMap) -> PoseWithCo
     spread[1, 5] = spread[5, 1] = -lever * rotation_error**2
     message.pose.covariance = spread.ravel()
     return message
-
-
-class Evaluation(NamedTuple):
-    """All that a scan says of stiffness; see `SpineScan`."""
-
-    levels: Sequence[LevelEstimate]
-    linear: NDArray[np.float64]
-    toe: NDArray[np.float64]
-    found: Findings | None
-    lies: LevelMap | None
-
-
-def evaluate(scan: SpineScan) -> Evaluation:
-    """Work out a scan; takes some tenths of a second."""
-    return Evaluation(scan.levels(), *scan.finger_stiffness(), scan.findings(), scan.map)
 
 
 def stiffness_message(

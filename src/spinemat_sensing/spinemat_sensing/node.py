@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
 from spinemat.scan import Outcome, PersonMoved, Samples, ScanRefused, SpineScan
+from spinemat.scan_log import Begin, Entry, Learnt, Pressed, evaluate, kind, known_heights, write
 from spinemat_interfaces.action import Press, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState
 from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost, press_message
@@ -23,12 +24,7 @@ from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.node import Voice, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
-from spinemat_sensing.messages import (
-    contour_message,
-    evaluate,
-    pose_message,
-    stiffness_message,
-)
+from spinemat_sensing.messages import contour_message, pose_message, stiffness_message
 from spinemat_sensing.strip import PostureStrip, declare_strip
 from spinemat_sensing.watching import Watching
 
@@ -53,6 +49,7 @@ class SpineContour(LifecycleNode):
         self._contours = publisher(self, "contour")
         self._maps = publisher(self, "stiffness")
         self._poses = publisher(self, "body_pose")
+        self._inputs = publisher(self, "scan/inputs")
         self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self._voice = Voice(self, self._layout)
         self._watching = Watching(self, self._layout, self._voice)
@@ -110,9 +107,18 @@ class SpineContour(LifecycleNode):
         try:
             self._strip.intake = intake
             known = self._height if r.same_person else None
+            if not r.same_person:
+                self._watching.watches.forget()
             for tries in (1, 2):
                 scan = SpineScan(self._layout, intake, known, r.full)
                 start = r.start_cycle if tries == 1 else 0
+                self._log(
+                    Begin(
+                        self._voice.cycle, r.sex, r.age, r.stature, r.mass,
+                        r.same_person or tries > 1, r.full, r.stiffness, start,
+                        known_heights(known),
+                    )
+                )  # fmt: skip
                 try:
                     return await self._run_scan(handle, scan, start)
                 except PersonMoved as error:
@@ -125,6 +131,17 @@ class SpineContour(LifecycleNode):
         finally:
             self._busy = False
             self._samples.clear()
+
+    def _log(self, entry: Entry) -> None:
+        """Publish what a scan was given, for recordings."""
+        self._inputs.publish(
+            Event(
+                header=header(self, self._voice.now),
+                source=self.get_name(),
+                kind=kind(entry),
+                data=write(entry),
+            )
+        )
 
     async def _run_scan(
         self, handle: ServerGoalHandle, scan: SpineScan, start_cycle: int
@@ -146,6 +163,8 @@ class SpineContour(LifecycleNode):
                 result.end_cycle = answer.end_cycle
                 await self._cycles.until(answer.end_cycle)
                 contact = np.array(answer.contact, dtype=bool)
+                cycles = self._voice.cycle, answer.loaded_cycle, answer.end_cycle
+                self._log(Pressed(*cycles, tuple(contact.tolist())))
                 scan.take(Outcome(answer.loaded_cycle, answer.end_cycle, contact), self._samples)
                 if scan.contour is not None and not result.contour.method:
                     self._height = scan.height
@@ -170,7 +189,8 @@ class SpineContour(LifecycleNode):
             head = header(self, self._voice.now)
             result.stiffness = stiffness_message(head, *found)
             self._maps.publish(result.stiffness)
-            self._watching.learn(found.linear, found.toe, scan.toe_end())
+            self._watching.watches.learn(found.linear, found.toe, scan.toe_end())
+            self._log(Learnt(self._voice.cycle))
             if found.lies is not None and scan.contour is not None:
                 self._poses.publish(pose_message(head, scan.contour, found.lies))
         result.success = True

@@ -7,14 +7,11 @@ a refusal ends the session as ABORTED with everything measured so far kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -22,8 +19,6 @@ from std_srvs.srv import Trigger
 from spinemat import __version__
 from spinemat.backing_off import TOO_MUCH
 from spinemat.errors import InvalidInput, choice, number
-from spinemat.plan import SessionPlan, edit
-from spinemat.plan_record import plan_to_mapping
 from spinemat.scan import GAP
 from spinemat.session_programme import Programme, Rescan, Scan, check, load_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
@@ -41,12 +36,10 @@ from spinemat_ros.codec import floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
+from spinemat_session.deciding import Decision
 from spinemat_session.intake import Prepared, prepare
-from spinemat_session.keeping import Keeping, clock
-from spinemat_session.planning import felt_by, history, make_plan, plan_message
-from spinemat_session.record.faults import StoreError
-from spinemat_session.record.store import Store
-from spinemat_session.treating import LOOK, SessionEnded, Treatment, pressed_most
+from spinemat_session.keeping import Keeping
+from spinemat_session.treating import SessionEnded, Treatment, pressed_most
 
 STATE_CYCLES = 25  # session/state at 10 Hz
 PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactly
@@ -61,7 +54,6 @@ PHASES = {
         "ABORTED",
     )
 }  # fmt: skip
-T = TypeVar("T")
 
 
 class SessionOrchestrator(Node):
@@ -93,12 +85,9 @@ class SessionOrchestrator(Node):
         self._planned = 0.0
         self._hurt = ""  # a report after which the session ends
         self._safety: SafetyState | None = None
-        self._plan: SessionPlan | None = None
-        self._decided: bool | None = None  # what a clinician said of the plan
-        self._states, self._plans = publisher(self, "session/state"), publisher(self, "plan")
+        self._states = publisher(self, "session/state")
         self._voice = Voice(self, self._layout)
         self._cycles = CycleWaiter()
-        self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self._keeping = Keeping(self._sessions, database, self._voice)
         self._scan = ActionCall(self, ScanSpine, "scan_spine")
         self._retract = ActionCall(self, Retract, "fingers/retract")
@@ -106,6 +95,10 @@ class SessionOrchestrator(Node):
         self._treatment = Treatment(
             self, self._voice, self._cycles, self._press, self._unwanted, self._why, self._enter
         )
+        self._decision = Decision(
+            self, self._layout, self._voice, self._keeping, self._cycles, self._unwanted,
+            self._why, self._enter,
+        )  # fmt: skip
         self._limits = self.create_client(LowerLimits, "limits")
         subscription(self, "fingers/state", self._on_fingers)
         subscription(self, "safety/state", self._on_safety)
@@ -143,8 +136,9 @@ class SessionOrchestrator(Node):
         """Note where it presses now."""
         self._state.level, self._state.force = "", float(max(msg.force, default=0.0))
         self._state.strength = self._treatment.strength
-        if self._plan is not None and self._treatment.pressing is not None:
-            level, force = pressed_most(self._plan.on_mat(self._layout), floats(msg.force))
+        plan = self._decision.plan
+        if plan is not None and self._treatment.pressing is not None:
+            level, force = pressed_most(plan.on_mat(self._layout), floats(msg.force))
             self._state.level = level if force >= PRESSED else ""
 
     def _on_safety(self, msg: SafetyState) -> None:
@@ -212,63 +206,33 @@ class SessionOrchestrator(Node):
 
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Any:
         """Check here and pass on: a service that waits for another would block this executor."""
-        pressing = self._treatment.pressing
         try:
-            if pressing is None:
-                raise InvalidInput("adjust", PHASES[self._state.phase], "in TREAT")
-            if not np.isnan(request.strength):
-                number("strength", request.strength, 0.0, 1.0)
-            if not np.isnan(request.rate):
-                number("rate", request.rate, 0.2, pressing.rate, "Hz")
-            if not self._treatment.ready_to_adjust():
-                raise InvalidInput("graph", "fingers/adjust is missing", "finger_actuation runs")
+            response.message = self._treatment.adjust(request)
         except InvalidInput as error:
             response.success, response.message = False, str(error)
             return response
-        self._voice.say("adjust", f"strength {request.strength:g}, rate {request.rate:g} Hz")
-        self._treatment.adjust(request)
-        response.success, response.message = True, "passed on to the fingers"
+        self._voice.say("adjust", response.message)
+        self._keeping.event("adjust", response.message)
+        response.success = True
         return response
 
     def _on_confirm(self, request: ConfirmPlan.Request, response: ConfirmPlan.Response) -> Any:
-        """Apply a clinician's changes all or none, and go on or end."""
-        try:
-            if self._plan is None or self._state.phase != SessionState.PLAN:
-                raise InvalidInput("confirm_plan", PHASES[self._state.phase], "while a plan waits")
-            if not request.by.strip():
-                raise InvalidInput("by", request.by, "who decides: a synthetic id")
-            if not request.accept and not request.reason.strip():
-                raise InvalidInput("reason", request.reason, "one line, for declining")
-            if len(request.levels) != len(request.factors):
-                raise InvalidInput("factors", list(request.factors), "one for each level")
-            plan = self._plan
-            for level, factor in zip(request.levels, request.factors, strict=True):
-                plan = edit(plan, self._layout, level, factor, request.by, request.reason)
-        except InvalidInput as error:
-            response.success, response.message = False, str(error)
-            return response
-        self._plan, self._decided = plan, bool(request.accept)
-        said = "confirmed" if request.accept else "declined"
-        changes = ", ".join(
-            f"{v} × {f:g}" for v, f in zip(request.levels, request.factors, strict=True)
-        )
-        response.success = True
-        response.message = f"plan {said} by {request.by}{': ' if changes else ''}{changes}"
-        self._voice.say("plan", f"{response.message} {request.reason}".strip())
-        self._keeping.event("plan", f"{response.message} {request.reason}".strip())
-        return response
+        return self._decision.confirm(request, response)
 
     # -- the session -----------------------------------------------------------------------
 
     def _check(self, request: RunSession.Goal) -> tuple[Prepared, Programme]:
+        person = prepare(request)
+        name = choice("programme", request.programme, self._programmes)
+        return person, self._programmes[name]
+
+    def _check_graph(self, request: RunSession.Goal) -> None:
         if self._goal is not None:
             raise InvalidInput(
                 "run_session",
                 request.person_id,
                 f"one session at a time; {self._state.session_id} is running",
             )
-        person = prepare(request)
-        name = choice("programme", request.programme, self._programmes)
         if self._safety is None or self._safety.state not in (
             SafetyState.READY,
             SafetyState.MOVING,
@@ -278,7 +242,6 @@ class SessionOrchestrator(Node):
             raise InvalidInput(
                 "graph", "spine_contour or finger_actuation is missing", "both running and active"
             )
-        return person, self._programmes[name]
 
     def _safety_words(self) -> str:
         s = self._safety
@@ -291,9 +254,10 @@ class SessionOrchestrator(Node):
     async def _run(self, handle: ServerGoalHandle) -> tuple[Ending, RunSession.Result]:
         request = handle.request
         try:
+            person, programme = self._check(request)
             for call in (self._scan, self._press):
                 await call.find()
-            person, programme = self._check(request)
+            self._check_graph(request)
         except InvalidInput as error:
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
             return Ending.ABORTED, RunSession.Result(success=False, message=str(error))
@@ -315,7 +279,8 @@ class SessionOrchestrator(Node):
         when = datetime.now().strftime("%Y%m%d-%H%M%S")
         self._state.session_id = f"{when}-{person.person_id}"
         self._state.programme, self._state.folder = programme.name, ""
-        self._plan, self._decided, self._hurt = None, None, ""
+        self._hurt = ""
+        self._decision.begin()
         if self._sessions:
             folder = Path(self._sessions) / self._state.session_id
             try:
@@ -359,7 +324,10 @@ class SessionOrchestrator(Node):
         end = scan.end_cycle
         if len(programme.phases) > 1:
             self._enter(SessionState.PLAN)
-            plan = await self._make_plan(request, person, programme, scan)
+            plan = await self._decision.make(
+                self._state.session_id, request.confirm, person, programme, scan
+            )
+            self._planned = plan.total + 3.0
             self._treatment.begin(plan.on_mat(self._layout))
             start = self._cycle if request.confirm else end + round(PLANNING / self._layout.cycle)
             for step in plan.steps[1:]:
@@ -371,60 +339,6 @@ class SessionOrchestrator(Node):
                     self._enter(SessionState.TREAT, step.detail or step.words)
                     start = await self._treatment.run(step, start + gap)
         self._enter(SessionState.REPORT)
-
-    async def _make_plan(
-        self, request: RunSession.Goal, person: Prepared, programme: Programme,
-        scan: ScanSpine.Result,
-    ) -> SessionPlan:  # fmt: skip
-        now = clock()
-
-        def think() -> SessionPlan:
-            past = []
-            if self._keeping.url is not None:
-                with Store(self._keeping.url) as store:
-                    past = history(store, person.person_id, now)
-            return make_plan(programme, self._layout, person, felt_by(scan), past, now)
-
-        try:
-            plan = await self._elsewhere(think)
-        except InvalidInput as error:
-            raise SessionEnded(str(error)) from error
-        except StoreError as error:
-            words = f"sessions before this one are not known: {error}"
-            self._voice.say("record", words, severity=Event.WARNING)
-            plan = make_plan(programme, self._layout, person, felt_by(scan), [], now)
-            plan = replace(plan, notes=(*plan.notes, words))
-        self._plan = plan
-        self._show(request.confirm)
-        while request.confirm and self._decided is None:
-            if self._unwanted():
-                raise SessionEnded(self._why("ended while the plan waited"))
-            await self._cycles.until(self._cycle + LOOK)
-        plan = self._plan
-        if self._decided is False:
-            raise SessionEnded("the plan was declined")
-        if request.confirm:
-            self._show(False)
-        self._planned = plan.total + 3.0
-        self._keeping.plan(plan_to_mapping(plan), [step.words for step in plan.steps])
-        return plan
-
-    def _show(self, waiting: bool) -> None:
-        assert self._plan is not None
-        message = plan_message(self._plan, self._state.session_id, waiting)
-        message.header = header(self, self._voice.now)
-        self._plans.publish(message)
-        for step in self._plan.steps:
-            self._voice.say("plan", step.words)
-        if waiting:
-            self._enter(SessionState.PLAN, "waits for confirm_plan")
-
-    async def _elsewhere(self, work: Callable[[], T]) -> T:
-        """Do something that takes long in a thread, while this node goes on listening."""
-        future = self._thinker.submit(work)
-        while not future.done():
-            await self._cycles.until(self._cycle + LOOK)
-        return future.result()
 
     async def _scan_once(
         self, person: Prepared, moment: str, start: int, *, again: bool = False, full: bool = False

@@ -20,7 +20,7 @@ from spinemat_interfaces.msg import LevelDose, LevelStiffness
 from spinemat_interfaces.msg import SessionPlan as PlanMessage
 from spinemat_ros.codec import floats
 from spinemat_session.intake import Prepared
-from spinemat_session.record.store import PastSession as StoredSession
+from spinemat_session.record.found import PastSession as StoredSession
 from spinemat_session.record.store import Store
 
 SIDES = {LevelStiffness.BOTH: "both", LevelStiffness.LEFT: "left", LevelStiffness.RIGHT: "right"}

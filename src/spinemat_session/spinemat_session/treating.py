@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from rclpy.node import Node
 from spinemat.back_model import UP
 from spinemat.backing_off import GuardedStrength, after_report, levels_at, lowered
 from spinemat.delivered import Delivered
+from spinemat.errors import InvalidInput, choice, number
+from spinemat.layout import REGIONS
 from spinemat.ledger import PAIN
 from spinemat.mobilisation import OnMat
 from spinemat.plan import PlanStep
@@ -29,11 +32,31 @@ CUE_CYCLES = 25  # breathing/cue at 10 Hz
 INHALE = 0.4  # of a led breath (engineering choice: quiet breathing, as the rhythm expects it)
 CHANGE = 0.02  # of the strength that is worth an adjustment
 LOOK = 5  # cycles between two looks while waiting
-NOTHING = float("nan")
+SLOWEST = 0.2  # Hz, of a rhythm that is adjusted
 
 
 class SessionEnded(RuntimeError):
     """The session cannot go on; the message says why, for people."""
+
+
+class Asked(NamedTuple):
+    """What the fingers are told to press of a goal.
+
+    Attributes:
+        strength: share of the amplitudes.
+        rate: Hz, at most.
+        regions: that press; the others rest at contact.
+    """
+
+    strength: float = 1.0
+    rate: float = float("inf")
+    regions: tuple[str, ...] = REGIONS
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        rate = "" if self.rate == float("inf") else f", at most {self.rate:g} Hz"
+        return f"strength {self.strength:.0%}{rate}, {', '.join(self.regions)}"
 
 
 class Treatment:
@@ -69,7 +92,8 @@ class Treatment:
         self.delivered: Delivered | None = None
         self._share = np.ones(len(UP))
         self._stale = False
-        self._asked = self._sent = 1.0
+        self._asked = self._sent = Asked()
+        self._taken = False  # the running goal was taken by the fingers
         self._guarded = GuardedStrength()
         self._guarding = False
         self._turn = self._breaths = 0.0
@@ -83,12 +107,12 @@ class Treatment:
         self._gap = round(GAP / on_mat.layout.cycle)
         self._share = np.ones(len(UP))
         self._guarded = GuardedStrength()
-        self._asked, self.paused = 1.0, False
+        self._asked, self.paused = Asked(), False
 
     @property
     def strength(self) -> float:
         """Share of the planned amplitudes that is pressed now."""
-        return min(self._asked, self._guarded.value)
+        return min(self._asked.strength, self._guarded.value)
 
     # -- listening -------------------------------------------------------------------------
 
@@ -103,14 +127,12 @@ class Treatment:
         if self._guarded.value < before:
             words = f"protective tension: strength lowered to {self.strength:.0%}"
             self._voice.say("back_off", words, {"strength": self.strength}, Event.WARNING)
-        full = self.strength >= 1.0 > self._sent
-        if abs(self.strength - self._sent) >= CHANGE or full:
-            self._send(Adjust.Request(strength=self.strength, rate=NOTHING))
-            self._sent = self.strength
+        self._tell(goal)
         if self._rhythm:
             moving = np.zeros(self._on_mat.layout.n, dtype=bool)
-            moving[goal.fingers[goal.amplitude > 0.0]] = True
-            self.delivered.add(t, floats(msg.position), floats(msg.force), moving, goal.rate)
+            moving[goal.fingers[(goal.amplitude > 0.0) & self._pressing(goal)]] = True
+            rate = min(goal.rate, self._sent.rate)
+            self.delivered.add(t, floats(msg.position), floats(msg.force), moving, rate)
         if self._breaths > 0.0 and msg.cycle % CUE_CYCLES == 0:
             self._cue(msg.cycle, goal)
 
@@ -138,24 +160,59 @@ class Treatment:
         where = ", ".join(levels) or "nowhere yet"
         return f"{'no more pressing' if left_out else 'less force'} at {where}"
 
-    def adjust(self, request: Adjust.Request) -> None:
-        """Pass a checked adjustment on."""
+    def adjust(self, request: Adjust.Request) -> str:
+        """Change what is pressed from now on, within the plan; return what is in force.
+
+        Strength and regions hold for the whole session, the rate for what presses as fast.
+
+        Raises:
+            InvalidInput: nothing presses now, or a value is not acceptable.
+        """
+        goal, asked = self.pressing, self._asked
+        if goal is None:
+            raise InvalidInput("adjust", "no press", "while fingers press, in TREAT")
         if not np.isnan(request.strength):
-            self._asked = float(request.strength)
-            request.strength = self._sent = self.strength
-        self._send(request)
+            asked = asked._replace(strength=number("strength", request.strength, 0.0, 1.0))
+        if not np.isnan(request.rate):
+            asked = asked._replace(rate=number("rate", request.rate, SLOWEST, goal.rate, "Hz"))
+        for region in request.regions:
+            choice("regions", region, REGIONS)
+        if request.regions:
+            asked = asked._replace(regions=tuple(r for r in REGIONS if r in request.regions))
+        if not self._adjust.service_is_ready():
+            raise InvalidInput("graph", "fingers/adjust is missing", "finger_actuation runs")
+        self._asked = asked
+        self._tell(goal)
+        return asked.words
 
-    def ready_to_adjust(self) -> bool:
-        """Whether the fingers can be adjusted."""
-        return bool(self._adjust.service_is_ready())
+    def _tell(self, goal: PressGoal) -> None:
+        """Tell the fingers what to press of the goal, if that is new.
 
-    def _send(self, request: Adjust.Request) -> None:
-        self._adjust.call_async(request)
+        Before they have taken the goal they would not know what it is about.
+        """
+        now = self._asked._replace(strength=self.strength)
+        full = now.strength >= 1.0 > self._sent.strength
+        less = abs(now.strength - self._sent.strength) >= CHANGE
+        if self._taken and (full or less or now[1:] != self._sent[1:]):
+            rate = max(min(now.rate, goal.rate), SLOWEST)
+            request = Adjust.Request(strength=now.strength, rate=rate, regions=list(now.regions))
+            self._adjust.call_async(request)
+            self._sent = now
+
+    def _pressing(self, goal: PressGoal) -> NDArray[np.bool_]:
+        """Fingers of a goal in regions that press, shape (m,)."""
+        return np.isin(np.array(self._on_mat.layout.regions)[goal.fingers], self._asked.regions)
+
+    def _idle(self, goal: PressGoal) -> bool:
+        """Whether a goal has a rhythm, but none where the person wants it."""
+        moving = goal.amplitude > 0.0
+        return bool(moving.any() and not (moving & self._pressing(goal)).any())
 
     def _on_feedback(self, message: object) -> None:
         feedback = message.feedback  # type: ignore[attr-defined]
-        self._rhythm = feedback.phase == Press.Feedback.RHYTHM
-        self._turn = float(feedback.turn)
+        self._taken = True
+        self._turn = float(feedback.turn)  # 0 while a gated rhythm waits for the breath
+        self._rhythm = feedback.phase == Press.Feedback.RHYTHM and self._turn > 0.0
         if self._rhythm and self._settling is None:
             self._settling = int(feedback.cycle)
 
@@ -200,8 +257,9 @@ class Treatment:
         left = goal.duration
         while True:
             mine = lowered(self._on_mat, goal, self._share)
-            if mine is None:
-                self._voice.say("plan", "nothing is left to press here after what was reported")
+            if mine is None or self._idle(mine):
+                words = "nothing is left to press here after what was reported or adjusted"
+                self._voice.say("plan", words)
                 return self._cycles.cycle
             result = await self._one(replace(mine, duration=left, start_cycle=start))
             if result.success:
@@ -217,7 +275,8 @@ class Treatment:
             start = self._cycles.cycle + self._gap
 
     async def _one(self, goal: PressGoal) -> Press.Result:
-        self.pressing, self._sent, self._stale = goal, 1.0, False
+        self.pressing, self._sent, self._stale = goal, Asked(), False
+        self._taken = False
         self._rhythm, self._settling = False, None
         try:
             return await self._press.call(

@@ -97,7 +97,7 @@ def _settled(value):
 
 
 @_compiled
-def _tissue(f, p, index, constant, q, breath):
+def tissue(f, p, index, constant, q, breath):
     """Set indentation, force and peak of every finger from the coordinates `q`."""
     n = f.shape[1]
     column = index[n + 1 :]
@@ -122,7 +122,7 @@ def _tissue(f, p, index, constant, q, breath):
 
 
 @_compiled
-def _forces(f, v, p, index, constant, q, speed, applied, breath):
+def forces(f, v, p, index, constant, q, speed, applied, breath):
     """Set the applied forces of the next physics step."""
     n, levels = f.shape[1], v.shape[1]
     entries = index[n]
@@ -164,8 +164,30 @@ def _forces(f, v, p, index, constant, q, speed, applied, breath):
 
 
 @_compiled
-def _finish(f, v, p, index, constant, reach, provoked, status, heard, cycles, q):
-    """End a cycle: truth, guarding, softening and what the sensors read."""
+def begin(f, p, padding, band, breath, velocity, low, high):
+    """Take orders and breath of a cycle; false, with nothing done, if they are no good."""
+    n = f.shape[1]
+    for i in range(n):
+        if not (
+            math.isfinite(velocity[i])
+            and math.isfinite(low[i])
+            and math.isfinite(high[i])
+            and low[i] <= high[i]
+        ):
+            return False
+    for i in range(n):
+        f[GOAL, i] = min(max(velocity[i], -p[MAX_SPEED]), p[MAX_SPEED])
+        f[LOW, i] = min(max(low[i], -p[MAX_FORCE]), p[MAX_FORCE])
+        f[HIGH, i] = min(max(high[i], -p[MAX_FORCE]), p[MAX_FORCE])
+        f[PEAK, i] = 0.0
+    for j in range(len(band)):
+        band[j] = padding[0, j] + breath * padding[1, j]
+    return True
+
+
+@_compiled
+def finish(f, v, p, index, reach, provoked, cycles, q):
+    """End a cycle: truth, guarding and softening."""
     n, levels = f.shape[1], v.shape[1]
     column = index[n + 1 :]
     slot = cycles % provoked.shape[0]
@@ -198,7 +220,12 @@ def _finish(f, v, p, index, constant, reach, provoked, status, heard, cycles, q)
     if p[SOFTENING] > 0.0:
         for j in range(levels):
             v[SOFTENED, j] = p[SOFTENING] * (1.0 - math.exp(-v[LEVEL_WORK, j] / p[SOFTENING_WORK]))
-    for i in range(n):
+
+
+@_compiled
+def sense(f, p, status, heard, cycles):
+    """Set what the sensors read from true position and force and the motor's force."""
+    for i in range(f.shape[1]):
         x = f[POSITION, i]
         f[ENCODER, i] = min(max(f[ENCODER, i], x - f[PLAY, i]), x + f[PLAY, i])
         read = _steps(f[ENCODER, i], p[ENCODER_STEP])
@@ -285,26 +312,12 @@ def cycle(
         The load of the padding, N; -1, with nothing done, if an order is not finite or a low bound
         above its high bound.
     """
-    n = f.shape[1]
-    for i in range(n):
-        if not (
-            math.isfinite(velocity[i])
-            and math.isfinite(low[i])
-            and math.isfinite(high[i])
-            and low[i] <= high[i]
-        ):
-            return -1.0
-    for i in range(n):
-        f[GOAL, i] = min(max(velocity[i], -p[MAX_SPEED]), p[MAX_SPEED])
-        f[LOW, i] = min(max(low[i], -p[MAX_FORCE]), p[MAX_FORCE])
-        f[HIGH, i] = min(max(high[i], -p[MAX_FORCE]), p[MAX_FORCE])
-        f[PEAK, i] = 0.0
-    for j in range(len(band)):
-        band[j] = padding[0, j] + breath * padding[1, j]
+    if not begin(f, p, padding, band, breath, velocity, low, high):
+        return -1.0
     for _ in range(substeps):
-        _forces(f, v, p, index, constant, q, speed, applied, breath)
+        forces(f, v, p, index, constant, q, speed, applied, breath)
         _mj_step(model, data)
-        _tissue(f, p, index, constant, q, breath)
-    heard = noise[cycles % noise.shape[0]]
-    _finish(f, v, p, index, constant, reach, provoked, status, heard, cycles, q)
+        tissue(f, p, index, constant, q, breath)
+    finish(f, v, p, index, reach, provoked, cycles, q)
+    sense(f, p, status, noise[cycles % noise.shape[0]], cycles)
     return padding_loads(padding, region, band, load, q)

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
@@ -52,7 +52,7 @@ from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient
 from spinemat_sim.sensors import RANGES, Imperfections
-from spinemat_sim.urdf import expand_urdf
+from spinemat_sim.urdf import expand_urdf, xacro_beside
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
 BEHIND = 30  # cycles that a heartbeat may be behind in lock-step; nodes beat every 10
@@ -80,12 +80,17 @@ def drive_state(
 
 
 class MatSimulator(Node):
-    """Drive stage, plant, virtual hand and ground truth."""
+    """Drive stage, plant, virtual hand and ground truth; `GazeboAdapter` puts Gazebo in it."""
+
+    node_name = "mat_simulator"
+    tells_clock = True
 
     def __init__(self) -> None:
-        super().__init__("mat_simulator")
+        super().__init__(self.node_name)
         self._layout = declare_layout(self)
-        urdf = declare(self, "urdf", "", "path of mat.urdf.xacro")
+        urdf = declare(
+            self, "urdf", "", "path of mat.urdf.xacro; empty: ../urdf beside the layout's folder"
+        )
         patient = declare(
             self, "patient", "", "preset, path of a YAML file or row of the survey; empty: average"
         )
@@ -129,10 +134,10 @@ class MatSimulator(Node):
         faults = parse_faults(self._layout, [words for words in broken if words])
         config = self.get_parameter("mat_config").value
         self._person = lie_down(find_patient(patient, seed))
-        self._plant = Plant(
+        self._plant = self._build(
             self._layout,
             self._person,
-            expand_urdf(Path(urdf), Path(config)),
+            expand_urdf(urdf or xacro_beside(config), config),
             seed=seed,
             imperfections=self._imperfections,
         )
@@ -151,7 +156,7 @@ class MatSimulator(Node):
         self._refused = ""
         self._states = publisher(self, "drive/state")
         self._truths = publisher(self, "truth/state")
-        self._clocks = publisher(self, "clock")
+        self._clocks = publisher(self, "clock") if self.tells_clock else None
         self._hands = publisher(self, "hand_control")
         self._loads = publisher(self, "truth/pressure")
         self._contours = publisher(self, "truth/contour")
@@ -168,6 +173,10 @@ class MatSimulator(Node):
         self._tell_contour()
         if truth:
             self._tell_stiffness()
+
+    def _build(self, *arguments: Any, **keywords: Any) -> Plant:
+        """Return the plant, made with these arguments of it."""
+        return Plant(*arguments, **keywords)
 
     def _declare_imperfections(self) -> Imperfections:
         values = {
@@ -302,7 +311,8 @@ class MatSimulator(Node):
         if self._cycle % HAND_CYCLES == 0:
             if self._virtual_hand:
                 self._tell_hand(head)
-            self._clocks.publish(Clock(clock=head.stamp))
+            if self._clocks is not None:
+                self._clocks.publish(Clock(clock=head.stamp))
         if self._cycle % 250 == 0:
             self._tell_load()
 

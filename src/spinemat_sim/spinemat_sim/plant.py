@@ -243,6 +243,13 @@ class Plant:
         Raises:
             InvalidInput: wrong shape, not finite, or a lower bound above its upper bound.
         """
+        order = self._begin(velocity, motor_low, motor_high)
+        self._end(kernel.cycle(*self._call, *order))
+
+    def _begin(
+        self, velocity: Array, motor_low: Array, motor_high: Array
+    ) -> tuple[int, float, Array, Array, Array]:
+        """Return number, breath and orders of the next cycle, as `kernel.cycle` takes them."""
         if not velocity.shape == motor_low.shape == motor_high.shape == self._shape or (
             not velocity.dtype == motor_low.dtype == motor_high.dtype == np.float64
         ):
@@ -259,11 +266,15 @@ class Plant:
             skin = self._fingers[kernel.SKIN]
             skin += (self._skin_goal - skin) / self._skin_steps
             self._skin_steps -= 1
-        load = kernel.cycle(*self._call, cycle, breath, velocity, motor_low, motor_high)
+        self._breath = breath
+        return cycle, breath, velocity, motor_low, motor_high
+
+    def _end(self, load: float) -> None:
+        """End a cycle with the load of the padding, N; negative if the order was refused."""
         if load < 0.0:
             allowed = "finite, motor_low up to motor_high"
             raise InvalidInput("order", "not finite, or motor_low above motor_high", allowed)
-        self.cycle, self._breath, self._load = cycle, breath, load
+        self.cycle, self._load = self.cycle + 1, load
         if self._late:
             self._late = [*self._late[1:], self._read()]
 
@@ -320,6 +331,16 @@ class Plant:
             z, shape of x, m.
         """
         return self.trunk.skin_height(np.asarray(x, dtype=float))
+
+    @property
+    def fingers(self) -> Array:
+        """State of the fingers, rows as in `kernel.py`, shape (FINGER_ROWS, n); a view."""
+        return self._fingers
+
+    @property
+    def station_loads(self) -> Array:
+        """Load of each station of the padding now, shape (32,), N; a view."""
+        return self._loads
 
     @property
     def force(self) -> Array:

@@ -35,6 +35,11 @@ def expand_urdf(xacro_path: str | Path, config_path: str | Path, prefix: str = "
         raise InvalidInput("mat description", str(xacro_path), wanted) from error
 
 
+def xacro_beside(config_path: str | Path) -> Path:
+    """Where ``mat.urdf.xacro`` is for a layout of the repository or the installed package."""
+    return Path(config_path).resolve().parent.parent / "urdf" / "mat.urdf.xacro"
+
+
 def plain_urdf(layout: MatLayout) -> str:
     """URDF of a mat's fingers only, without shapes, for models that are never looked at."""
     f = layout.finger

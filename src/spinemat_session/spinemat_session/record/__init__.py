@@ -6,7 +6,8 @@ here. The rules and every column are in docs/record.md.
 """
 
 from spinemat_session.record.faults import StoreError
-from spinemat_session.record.store import BrokenOff, Comfort, PastSession, Store
+from spinemat_session.record.found import BrokenOff, Comfort, PastSession
+from spinemat_session.record.store import Store
 from spinemat_session.record.writer import BackgroundWriter
 from spinemat_session.record.writes import Dose, MeasuredLevel
 

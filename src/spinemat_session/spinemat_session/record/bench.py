@@ -1,6 +1,9 @@
 """How fast the record answers when it is large: `record_bench(n)`.
 
-    python -m spinemat_session.record.bench 100000
+    python -m spinemat_session.record.bench 100000 [--url URL]
+
+Without a URL it does so on a file of SQLite and, where that is installed, on a PostgreSQL server
+of its own that forces data to the disk; both are deleted afterwards.
 
 The made-up record has the shape of the real one: 56 daily sessions a person, two maps of 19
 levels, doses, comfort, events and outcomes; groups of 20 people, one of 200, and one person who
@@ -9,8 +12,8 @@ came 1,000 times. All but two people are copies of one.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,9 +28,10 @@ from spinemat.anatomy import TRUNK
 from spinemat.stiffness import NECK_REGIONS
 from spinemat_session.record.note import Note
 from spinemat_session.record.schema import Base, Person
+from spinemat_session.record.server import LocalServer, NoServer
 from spinemat_session.record.store import Store
 from spinemat_session.record.trends import group_trend, person_trend
-from spinemat_session.record.writes import Dose, MeasuredLevel, Writes
+from spinemat_session.record.writes import Dose, MeasuredLevel, Notes
 
 DAYS = 56
 FAITHFUL = 1000  # sessions of the one person who came most often
@@ -36,16 +40,6 @@ START = datetime(2030, 1, 7, 8, 0, tzinfo=timezone.utc)
 LEVELS = (*TRUNK, *NECK_REGIONS)
 REPEATS = 5
 MODEL = "p00001"
-
-
-class _Notes(Writes):
-    """Keeps notes, to be written many at a time."""
-
-    def __init__(self) -> None:
-        self.notes: list[Note] = []
-
-    def _write(self, note: Note) -> None:
-        self.notes.append(note)
 
 
 def record_bench(n: int, url: str | Path | None = None) -> dict[str, float]:
@@ -126,6 +120,8 @@ def _fill(store: Store, n: int) -> int:
             copies = sa.select(*columns).select_from(table).where(key.like(f"%{MODEL}"))
             copies = copies.join(Person, Person.study == "bench")
             connection.execute(sa.insert(table).from_select(list(table.c.keys()), copies))
+        if store.file is None:
+            connection.execute(sa.text("ANALYZE"))  # a server does so by itself after a while
     return people
 
 
@@ -136,7 +132,7 @@ def _copied(column: sa.Column[Any]) -> Any:
 
 
 def _person(person: str, group: str, count: int, rng: np.random.Generator) -> list[Note]:
-    to = _Notes()
+    to = Notes()
     for day in range(count):
         at = START + timedelta(days=day)
         name = f"{at:%Y%m%d-%H%M%S}-{person}"
@@ -175,5 +171,23 @@ def _person(person: str, group: str, count: int, rng: np.random.Generator) -> li
     return to.notes
 
 
+def main() -> None:
+    """Print the figures as JSON."""
+    parser = argparse.ArgumentParser(prog="spinemat_session.record.bench")
+    parser.add_argument("sessions", type=int, help="600 or more")
+    parser.add_argument("--url", help="of an empty database, instead of the two")
+    asked = parser.parse_args()
+    if asked.url:
+        print(json.dumps(record_bench(asked.sessions, asked.url), indent=1))
+        return
+    figures: dict[str, Any] = {"sqlite": record_bench(asked.sessions)}
+    try:
+        with LocalServer(forced=True) as server:
+            figures["postgresql"] = record_bench(asked.sessions, server.create("bench"))
+    except NoServer as error:
+        figures["postgresql"] = str(error)
+    print(json.dumps(figures, indent=1))
+
+
 if __name__ == "__main__":
-    print(json.dumps(record_bench(int(sys.argv[1]), *sys.argv[2:3]), indent=1))
+    main()

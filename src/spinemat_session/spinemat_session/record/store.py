@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -25,6 +23,7 @@ from spinemat.allocation import ARMS, BLOCKS, allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_session.record.faults import StoreError, faults
+from spinemat_session.record.found import BrokenOff, Comfort, PastSession, PersonRow
 from spinemat_session.record.note import ENDING, Note, journal_path, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
 from spinemat_session.record.schema import (
@@ -36,57 +35,6 @@ from spinemat_session.record.writes import Writes
 
 TABLES = Base.metadata.tables
 ORDER = (Session.started, Session.id)
-
-
-@dataclass(frozen=True)
-class BrokenOff:
-    """A session that was still running when nothing was heard of it any more."""
-
-    session_id: str
-    person_id: str
-    programme: str
-    phase: str
-    last_known: datetime
-    folder: str
-
-
-class Comfort(NamedTuple):
-    """A comfort report: 0 nothing … 10 worst imaginable."""
-
-    at: datetime
-    place: str
-    value: float
-    action: str
-
-
-@dataclass(frozen=True)
-class PastSession:
-    """What a person got in one session, and what they said.
-
-    Attributes:
-        session_id: of the session.
-        started: when.
-        programme: name.
-        state: running, completed, aborted or broken_off.
-        sham: contact without dose.
-        work: of each level, L5 first, shape (24,), J; 0 where nothing was pressed.
-        peak: largest force of a finger, L5 first, shape (24,), N.
-        comfort: reports in order of time.
-    """
-
-    session_id: str
-    started: datetime
-    programme: str
-    state: str
-    sham: bool
-    work: NDArray[np.float64]
-    peak: NDArray[np.float64]
-    comfort: tuple[Comfort, ...]
-
-    @property
-    def completed(self) -> bool:
-        """The session came to its end."""
-        return self.state == "completed"
 
 
 class Store(Writes):
@@ -207,6 +155,13 @@ class Store(Writes):
         ).one()
         if tuple(there) != (row["person_id"], row["started"]):
             raise StoreError(self.where, "taken", f"session {row['id']}")
+
+    def set_group(self, person_id: str, group: str | None) -> None:
+        """Put a person into a group, such as a workplace programme; None: into none."""
+        with self._writing() as connection:
+            change = sa.update(Person).where(Person.id == person_id).values(group_name=group)
+            if not connection.execute(change).rowcount:
+                raise StoreError(self.where, "unknown", f"person {person_id}")
 
     def recover(self, journals: str | Path | None = None) -> list[BrokenOff]:
         """Put in order what an earlier run of this mat left; call it before the first session.
@@ -339,19 +294,39 @@ class Store(Writes):
         d, c = TABLES["doses"].c, TABLES["comforts"].c
         doses = sa.select(d.session_id, d.level, d.work_j, d.peak_n)
         told = sa.select(c.session_id, c.at, c.place, c.value, c.action).order_by(c.at)
-        place = {level: i for i, level in enumerate(UP)}
-        with self.reading() as connection:
+        with self.reading() as connection:  # `all` is much faster than one row at a time
             sessions = connection.execute(sa.select(*columns).where(mine).order_by(*ORDER)).all()
-            work = {row.id: np.zeros(len(UP)) for row in sessions}
-            peak = {row.id: np.zeros(len(UP)) for row in sessions}
-            said: dict[str, list[Comfort]] = {row.id: [] for row in sessions}
-            for name, level, joule, newton in connection.execute(doses.join(Session).where(mine)):
-                work[name][place[level]], peak[name][place[level]] = joule, newton
-            for name, *report in connection.execute(told.join(Session).where(mine)):
-                said[name].append(Comfort._make(report))
+            given = connection.execute(doses.join(Session).where(mine)).all()
+            reports = connection.execute(told.join(Session).where(mine)).all()
+        first = {row.id: i * len(UP) for i, row in enumerate(sessions)}
+        place = {level: i for i, level in enumerate(UP)}
+        at = [first[session] + place[level] for session, level, _, _ in given]
+        dose = np.zeros((2, len(sessions) * len(UP)))
+        dose[:, at] = [[row[2] for row in given], [row[3] for row in given]]
+        work, peak = dose.reshape(2, len(sessions), len(UP))
+        said: dict[str, list[Comfort]] = {row.id: [] for row in sessions}
+        for name, *report in reports:
+            said[name].append(Comfort._make(report))
         return [
-            PastSession(*row[:4], bool(row.sham), work[row.id], peak[row.id], tuple(said[row.id]))
-            for row in sessions
+            PastSession(*row[:4], bool(row.sham), work[i], peak[i], tuple(said[row.id]))
+            for i, row in enumerate(sessions)
+        ]
+
+    def persons(self) -> list[PersonRow]:
+        """Return everybody in the record, by id."""
+        completed = sa.func.count().filter(Session.state == "completed")
+        days = sa.func.min(Session.day), sa.func.max(Session.day)
+        query = (
+            sa.select(Person.id, Person.group_name, sa.func.count(Session.id), completed, *days)
+            .join(Session, Session.person_id == Person.id, isouter=True)
+            .group_by(Person.id)
+            .order_by(Person.id)
+        )
+        with self.reading() as connection:
+            found = connection.execute(query).all()
+        return [
+            PersonRow(name, group, count, done, _day(first), _day(last))
+            for name, group, count, done, first, last in found
         ]
 
     def sessions(self, person_id: str) -> list[dict[str, Any]]:
@@ -376,6 +351,10 @@ class Store(Writes):
         if not found["sessions"]:
             raise StoreError(self.where, "unknown", f"session {session_id}")
         return found
+
+
+def _day(ordinal: int | None) -> date | None:
+    return None if ordinal is None else date.fromordinal(ordinal)
 
 
 @cache

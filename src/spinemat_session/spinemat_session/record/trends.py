@@ -14,7 +14,7 @@ SEM is the usual definition for two single measurements (Weir 2005, J Strength C
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -40,6 +40,7 @@ from spinemat_session.record.store import Store
 
 NO_CHANGE = "no measurable change"
 FEWEST = 5  # people behind every number of a group
+USED = "days_used"
 SAID = ("pain", "function", "sleep", "stress")
 LEVELS = (*UP, *NECK_REGIONS)
 
@@ -92,6 +93,26 @@ class Consistency:
         return self.days_used / self.days
 
 
+class Hands(NamedTuple):
+    """What a clinician's hands felt at a level, beside what the mat measured that day.
+
+    Attributes:
+        day: when.
+        level: where.
+        felt: 0 soft … 10 stiff.
+        measured: stiffness before treatment, N/m; NaN: not measured that day.
+        error: its standard error, N/m; NaN: as above.
+        text: words.
+    """
+
+    day: date
+    level: str
+    felt: float
+    measured: float
+    error: float
+    text: str
+
+
 @dataclass(frozen=True)
 class PersonTrend:
     """A person over weeks.
@@ -102,9 +123,11 @@ class PersonTrend:
         sessions: how many, by state.
         consistency: of use.
         stiffness: of each level that was measured, L5 first.
-        measures: evenness (0 to 1) and trunk_stiffness_ratio (to the published profile) before
-            treatment, pain, function, sleep and stress (0 to 10) before it or between sessions,
-            comfort (0 to 10) during it; only what is known.
+        measures: days_used (of the week), evenness (0 to 1) and trunk_stiffness_ratio (to the
+            published profile) before treatment, pain, function, sleep and stress (0 to 10) before
+            it or between sessions, comfort (0 to 10) during it; only what is known.
+        hands: what a clinician felt, in order of time.
+        notes: of a clinician, in order of time.
     """
 
     person_id: str
@@ -113,6 +136,8 @@ class PersonTrend:
     consistency: Consistency
     stiffness: tuple[LevelTrend, ...]
     measures: dict[str, tuple[Week, ...]]
+    hands: tuple[Hands, ...]
+    notes: tuple[tuple[date, str], ...]
 
 
 @dataclass(frozen=True)
@@ -156,9 +181,11 @@ def person_trend(store: Store, person_id: str, today: date) -> PersonTrend:
             .where(Session.person_id == person_id, Level.moment == "before")
             .where(Level.side == "both", Level.valid)
         )
-        for name, *row in connection.execute(scans.group_by(sa.text("1, 2")).order_by(week)):
+        for name, *row in connection.execute(scans.group_by(sa.text("1, 2")).order_by(week)).all():
             levels[name].append(_week(*row))
         measures: dict[str, list[Week]] = defaultdict(list)
+        used = Counter((day - first) // 7 for day in {row.day for row in use})
+        measures[USED] = [Week(w, float(n), math.nan, n) for w, n in sorted(used.items())]
         for source in SOURCES:
             week = (source.of.day - first) // 7
             asked = [m for value in source.values.values() for m in _moments(*value)]
@@ -168,10 +195,11 @@ def person_trend(store: Store, person_id: str, today: date) -> PersonTrend:
                 .group_by(sa.text("1"))
                 .order_by(week)
             )
-            for when, *row in connection.execute(query):
+            for when, *row in connection.execute(query).all():
                 for i, name in enumerate(source.values):
                     if row[4 * i]:
                         measures[name].append(_week(when, *row[4 * i : 4 * i + 4]))
+        hands, notes = _hands(connection, person_id), _notes(connection, person_id)
     states = [row.state for row in use]
     return PersonTrend(
         person_id=person_id,
@@ -183,7 +211,39 @@ def person_trend(store: Store, person_id: str, today: date) -> PersonTrend:
         ),
         stiffness=tuple(level_trend(name, levels[name]) for name in LEVELS if name in levels),
         measures={name: tuple(weeks) for name, weeks in measures.items()},
+        hands=hands,
+        notes=notes,
     )
+
+
+def _hands(connection: Connection, person_id: str) -> tuple[Hands, ...]:
+    """Findings of hands, each with the mean of that day's scans before treatment."""
+    of = (Outcome.day, Outcome.item, Outcome.value)
+    scan = (Session.person_id == Outcome.person_id) & (Session.day == Outcome.day)
+    here = (Level.session_id == Session.id) & (Level.level == Outcome.item) & Level.valid
+    measured = sa.func.avg(Level.stiffness_n_per_m), sa.func.avg(Level.standard_error_n_per_m)
+    query = (
+        sa.select(*of, *measured, Outcome.text)
+        .select_from(Outcome)
+        .join(Session, scan, isouter=True)
+        .join(Level, here & (Level.moment == "before") & (Level.side == "both"), isouter=True)
+        .where(Outcome.person_id == person_id, Outcome.kind == "felt")
+        .group_by(Outcome.id, Outcome.at, *of, Outcome.text)
+        .order_by(Outcome.at, Outcome.item)
+    )
+    nan = math.nan
+    return tuple(
+        Hands(date.fromordinal(day), level, felt, k if k else nan, e if e else nan, text)
+        for day, level, felt, k, e, text in connection.execute(query).all()
+    )
+
+
+def _notes(connection: Connection, person_id: str) -> tuple[tuple[date, str], ...]:
+    query = sa.select(Outcome.day, Outcome.text).where(
+        Outcome.person_id == person_id, Outcome.kind == "note"
+    )
+    rows = connection.execute(query.order_by(Outcome.at)).all()
+    return tuple((date.fromordinal(day), text) for day, text in rows)
 
 
 def level_trend(level: str, weeks: Sequence[Week]) -> LevelTrend:
@@ -235,7 +295,10 @@ def group_trend(store: Store, group: str, today: date) -> GroupTrend:
 
 
 def _group_measures(connection: Connection, group: str) -> dict[str, tuple[Week, ...]]:
-    """Means over people of their weekly means; each person counts the same."""
+    """Means over people of their weekly means; each person counts the same.
+
+    The database adds up twice: the people's weeks, and these over people.
+    """
     members = sa.select(Person.id).where(Person.group_name == group)
     first = (
         sa.select(Session.person_id, sa.func.min(Session.day).label("day"))
@@ -243,33 +306,26 @@ def _group_measures(connection: Connection, group: str) -> dict[str, tuple[Week,
         .group_by(Session.person_id)
         .subquery()
     )
-    means: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for source in SOURCES:
+    measures: dict[str, list[Week]] = defaultdict(list)
+    days = _Source(Session, {USED: (Session.day.distinct(), None)}, ())
+    for source in (days, *SOURCES):
         week = (source.of.day - first.c.day) // 7
-        asked = [sa.func.avg(value) for value, _ in source.values.values()]
-        query = (
-            sa.select(source.of.person_id, week, *asked)
+        each = sa.func.count if source is days else sa.func.avg
+        asked = [each(value).label(name) for name, (value, _) in source.values.items()]
+        own = (
+            sa.select(source.of.person_id, week.label("week"), *asked)
             .where(source.of.person_id == first.c.person_id, *source.where)
             .group_by(sa.text("1, 2"))
+            .subquery()
         )
-        for _, when, *row in connection.execute(query):
-            for name, mean in zip(source.values, row, strict=True):
-                if mean is not None:
-                    means[name][when].append(mean)
-    return {
-        name: found
-        for name, weeks in means.items()
-        if (
-            found := tuple(
-                _of_people(*week) for week in sorted(weeks.items()) if len(week[1]) >= FEWEST
-            )
-        )
-    }
-
-
-def _of_people(week: int, means: list[float]) -> Week:
-    n = len(means)
-    return Week(week, float(np.mean(means)), float(np.std(means, ddof=1)) / math.sqrt(n), n)
+        over = [m for name in source.values for m in _moments(own.c[name], None)[:3]]
+        query = sa.select(own.c.week, *over).group_by(own.c.week).order_by(own.c.week)
+        for when, *row in connection.execute(query).all():
+            for i, name in enumerate(source.values):
+                n, mean, square = row[3 * i : 3 * i + 3]
+                if n >= FEWEST:
+                    measures[name].append(_week(when, n, mean, square, None))
+    return {name: tuple(weeks) for name, weeks in measures.items()}
 
 
 class _Source(NamedTuple):

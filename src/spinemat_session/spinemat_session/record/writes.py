@@ -327,6 +327,16 @@ class Writes:
         self._write(Note(session_id, at, puts=((table, [row]),)))
 
 
+class Notes(Writes):
+    """Keeps what it is told, to be written all at once or not at all (`Store.apply`)."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+
+    def _write(self, note: Note) -> None:
+        self.notes.append(note)
+
+
 def _person(person_id: str, intake: Mapping[str, Any], group: str | None) -> dict[str, Any]:
     row = {"id": _id("person_id", person_id), "intake": _json("intake", intake)}
     return row if group is None else row | {"group_name": _text(group)}

@@ -1,0 +1,317 @@
+"""Estimators and safety rules over a recording, without ROS: `rerun`.
+
+The same code as in the nodes gets what it got then, and what it says is compared with what was
+recorded. Inputs on one topic are in the bag in the order in which they came. Across topics that
+order is not known: it is taken by drive time. What a node knew from before the recording is not
+known either, so estimators are compared from the first scan of a new person on, where the node
+itself begins anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from spinemat.analysis import rerun_safety
+from spinemat.analysis.bags import Bag, BagError, about_json
+from spinemat.analysis.comparing import Comparison
+from spinemat.analysis.tables import gather
+from spinemat.anatomy import check_intake
+from spinemat.errors import InvalidInput
+from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
+from spinemat.scan_log import Begin, Entry, Learnt, Pressed, as_heights, evaluate, read
+from spinemat.watches import FingerSample, Watches
+
+WHAT = ("estimators", "safety")
+WATCHED = ("breathing", "pressure", "guarding", "presence", "stiffness/running")
+SCANNED = ("contour", "stiffness")
+_STATE_FIELDS = (
+    "header.stamp.sec",
+    "header.stamp.nanosec",
+    "cycle",
+    "position",
+    "force",
+    "set_point",
+    "mode",
+    "contact",
+)
+
+
+@dataclass
+class Rerun:
+    """What a rerun found.
+
+    Attributes:
+        comparisons: by the topic of the recorded results.
+        bag_seconds: length of the recording, s.
+        seconds: what the rerun took, by part, s, reading the bag included …
+        cpu_seconds: … and the processor time in it, s, on which other work has less influence.
+        notes: what could not be run again, and why.
+    """
+
+    bag_seconds: float
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether something was compared and all of it is equal to the last digit."""
+        found = [c for c in self.comparisons.values() if c.compared]
+        return bool(found) and all(c.equal for c in found)
+
+    def speed(self, part: str) -> float:
+        """How many times faster than real time a part ran."""
+        return self.bag_seconds / self.seconds[part] if self.seconds.get(part) else float("nan")
+
+
+def rerun(bag: Bag, layout: MatLayout | None = None, what: tuple[str, ...] = WHAT) -> Rerun:
+    """Run estimators and safety rules over a recording and compare with what was recorded.
+
+    Args:
+        bag: the recording.
+        layout: the mat; None: the description that the bag carries.
+        what: ``estimators``, ``safety`` or both.
+
+    Raises:
+        BagError: the bag has no states of the fingers, or of the drives, or another mat's.
+        InvalidInput: the bag carries no description of the mat, and none is given.
+    """
+    layout = layout or layout_of(bag)
+    found = Rerun(bag.seconds)
+    for part, run in (("estimators", _estimators), ("safety", rerun_safety.run)):
+        if part in what:
+            begun, used = time.perf_counter(), time.process_time()
+            run(bag, layout, found.comparisons, found.notes)
+            found.seconds[part] = time.perf_counter() - begun
+            found.cpu_seconds[part] = time.process_time() - used
+    return found
+
+
+def layout_of(bag: Bag, given: str | Path | None = None) -> MatLayout:
+    """Return the mat of a recording: from a file that is given, else from the bag itself.
+
+    Raises:
+        InvalidInput: there is none, or it is not acceptable.
+    """
+    if given:
+        return load_layout(given)
+    mat = about_json(bag, "mat")
+    if not isinstance(mat, dict) or "file" not in mat:
+        raise InvalidInput("mat", None, "the mat's description: this bag carries none (--mat)")
+    return parse_layout(yaml.safe_load(mat["file"]))
+
+
+# ---- estimators --------------------------------------------------------------------------
+
+
+def _estimators(
+    bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: list[str]
+) -> None:
+    try:
+        found, messages = gather(
+            bag, {"fingers/state": _STATE_FIELDS}, ("scan/inputs", *WATCHED, *SCANNED)
+        )
+    except BagError as error:
+        raise BagError(bag.path, f"estimators need fingers/state: {error.problem}") from error
+    states = list(_finger_samples(bag, layout, found["fingers/state"]))
+    log = _scan_log(messages["scan/inputs"])
+    if not log:
+        notes.append("no scan/inputs were recorded: scans are not run again")
+    begins = [e.cycle for _, e in log if isinstance(e, Begin) and not e.same_person]
+    results = _Results(messages, comparisons, begins[0] if begins else 0)
+    watches, scans = Watches(layout), _Scans(layout, results, notes)
+    entries = iter([*log, (0, None)])
+    stamp, entry = next(entries)
+    cycles = np.array([s.cycle for s in states])
+    if cycles.size > 1 and (np.diff(cycles) <= 0).any():
+        notes.append("the drive stage was restarted during the recording")
+    for state in states:
+        while entry is not None and entry.cycle < state.cycle:
+            if isinstance(entry, Begin) and not entry.same_person:
+                watches.forget()
+            learnt = scans.take(entry, stamp)
+            if learnt is not None:
+                watches.learn(*learnt)
+            stamp, entry = next(entries)
+        scans.samples.append(state)
+        felt = watches.add(state)
+        results.felt(state, felt)
+    while entry is not None:
+        scans.take(entry, stamp)
+        stamp, entry = next(entries)
+
+
+def _finger_samples(bag: Bag, layout: MatLayout, a: dict[str, Any]) -> Iterator[FingerSample]:
+    if a["position"].ndim != 2 or a["position"].shape[1] != layout.n:
+        raise BagError(
+            bag.path, f"{a['position'].shape[-1]} fingers were recorded, the mat has {layout.n}"
+        )
+    now = a["header.stamp.sec"].astype(np.int64) * 1_000_000_000 + a["header.stamp.nanosec"]
+    good = np.isfinite(a["position"] + a["force"]).all(axis=1)
+    mode, contact = a["mode"].astype(np.int64), a["contact"].astype(bool)
+    for i in np.flatnonzero(good):
+        yield FingerSample(
+            int(a["cycle"][i]), int(now[i]), a["position"][i], a["force"][i], a["set_point"][i],
+            mode[i], contact[i],
+        )  # fmt: skip
+
+
+def _scan_log(messages: list[Any]) -> list[tuple[int, Entry | None]]:
+    """Return what scans were given, each with the time (ns) at which it was told."""
+    return [(_nanoseconds(m), read(m.kind, m.data)) for m in messages]
+
+
+class _Results:
+    """Recorded results by their time, and their comparison with what comes again."""
+
+    def __init__(
+        self, messages: dict[str, list[Any]], comparisons: dict[str, Comparison], first: int
+    ) -> None:
+        self._all, self._first = comparisons, first
+        by_time = {
+            name: {_nanoseconds(m): m for m in messages[name]} for name in (*WATCHED, *SCANNED)
+        }
+        self._recorded = {name: by_time[name] for name in WATCHED if by_time[name]}
+        self.scans = {name: by_time[name] for name in SCANNED}
+
+    def compare(self, topic: str, at: int, recorded: Any, values: dict[str, Any]) -> None:
+        """Compare values with the fields of a recorded message."""
+        self.add(topic, at, {name: (getattr(recorded, name), v) for name, v in values.items()})
+
+    def add(self, topic: str, at: int, values: dict[str, tuple[Any, Any]]) -> None:
+        """Compare pairs of a recorded value and the same again."""
+        self._all.setdefault(topic, Comparison()).add(1e-9 * at, values)
+
+    def felt(self, state: FingerSample, felt: Any) -> None:
+        """Compare what the watches said of one state with what was recorded of it."""
+        if state.cycle <= self._first:
+            return
+        said, e, r = felt.reaction, felt.breath, felt.running
+        nan = float("nan")
+        told: dict[str, dict[str, Any]] = {}
+        if felt.tell_guarding:
+            told["guarding"] = {
+                "active": said.guarding,
+                "stiffening": said.stiffening,
+                "confidence": said.confidence,
+            }
+        if felt.tell_presence:
+            told["presence"] = {
+                "presence": int(said.presence),
+                "touching": said.touching,
+                "moving": said.moving,
+            }
+        if felt.slow:
+            told["pressure"] = {"fingers": felt.load}
+            told["breathing"] = {
+                "rate": e.rate if e else nan,
+                "phase": e.phase if e else nan,
+                "amplitude": e.amplitude if e else 0.0,
+                "quality": max(e.quality, 0.0) if e else 0.0,
+                "valid": bool(e and e.valid),
+            }
+        if r is not None:
+            told["stiffness/running"] = {
+                "value": r.value,
+                "standard_error": r.error,
+                "change": r.change,
+                "change_error": r.change_error,
+            }
+        for topic, values in told.items():
+            recorded = self._recorded.get(topic)
+            if recorded is None:
+                continue
+            message = recorded.pop(state.now, None)
+            if message is None:
+                self._all.setdefault(topic, Comparison()).unmatched += 1
+            else:
+                self.compare(topic, state.now, message, values)
+
+
+class _Scans:
+    """The scans of a recording, worked out again from the states of the fingers."""
+
+    def __init__(self, layout: MatLayout, results: _Results, notes: list[str]) -> None:
+        self._layout, self._results, self._notes = layout, results, notes
+        self._scan: SpineScan | None = None
+        self._steps: Any = None
+        self._told = False
+        self.samples: list[FingerSample] = []  # of the press at hand
+
+    def take(
+        self, entry: Entry, at: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+        """Take an entry of the log, told at `at` (ns); return what watches learn from it."""
+        if isinstance(entry, Begin):
+            intake = check_intake(entry.sex, entry.age, entry.stature, entry.mass)
+            self._scan = SpineScan(self._layout, intake, as_heights(entry.expected), entry.full)
+            self._steps = self._scan.steps(entry.start_cycle, entry.stiffness)
+            self._told = False
+            next(self._steps, None)
+            self.samples.clear()
+        elif self._scan is None:
+            return None  # the scan began before the recording
+        elif isinstance(entry, Pressed):
+            self._press(entry, at)
+        elif isinstance(entry, Learnt):
+            return self._evaluate(at)
+        return None
+
+    def _press(self, entry: Pressed, at: int) -> None:
+        assert self._scan is not None
+        samples = Samples()
+        for s in self.samples:
+            if s.cycle <= entry.end_cycle:
+                samples.add(s.cycle, s.position, s.force)
+        self.samples.clear()
+        outcome = Outcome(entry.loaded_cycle, entry.end_cycle, np.array(entry.contact, dtype=bool))
+        try:
+            self._scan.take(outcome, samples)
+            if self._scan.contour is not None and not self._told:
+                self._told = True
+                self._compare_contour(at)
+            next(self._steps, None)
+        except ScanRefused as error:
+            self._notes.append(f"scan: {error}")
+            self._scan = None
+
+    def _compare_contour(self, at: int) -> None:
+        assert self._scan is not None and self._scan.contour is not None
+        c, found = self._scan.contour, self._results.scans["contour"].get(at)
+        if found is None:
+            return
+        names = ("x", "z", "z_std", "row_x", "left", "right", "valid", "kyphosis", "lordosis")
+        values = {name: getattr(c, name) for name in (*names, "lateral_asymmetry")}
+        self._results.compare("contour", at, found, values)
+
+    def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        assert self._scan is not None
+        e = evaluate(self._scan)
+        m = self._results.scans["stiffness"].get(at)
+        if m is not None:
+            values: dict[str, tuple[Any, Any]] = {
+                "finger_stiffness": (m.finger_stiffness, e.linear),
+                "finger_toe_stiffness": (m.finger_toe_stiffness, e.toe),
+                "levels": ([v.value for v in m.levels], [v.value for v in e.levels]),
+                "errors": ([v.standard_error for v in m.levels], [v.error for v in e.levels]),
+                "valid": ([v.valid for v in m.levels], [v.valid for v in e.levels]),
+            }
+            if e.found is not None:
+                values["evenness"] = (m.evenness, e.found.evenness)
+            self._results.add("stiffness", at, values)
+        return e.linear, e.toe, self._scan.toe_end()
+
+
+def _nanoseconds(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

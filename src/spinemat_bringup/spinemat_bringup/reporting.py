@@ -1,0 +1,136 @@
+"""What reports take from the database of all sessions, as a report knows no database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from spinemat.errors import InvalidInput
+from spinemat.layout import MatLayout
+from spinemat_bringup.outcome import software_version
+from spinemat_recording.course import Course, Hands, LevelCourse, Visit, Week
+from spinemat_recording.report import write_report
+from spinemat_session.record import Store, StoreError
+from spinemat_session.record.trends import USED, person_trend
+
+FILE = "spinemat.db"  # beside the sessions, unless another database is named
+PICTURE = "mat.png"  # in the session's folder, where a demonstration has drawn one
+
+
+def write_session_report(
+    folder: Path,
+    layout: MatLayout,
+    person: dict[str, Any],
+    extra: dict[str, Any],
+    database: str | None = None,
+) -> Path:
+    """Write the report of a session with what the database adds to its folder.
+
+    Args:
+        folder, layout, person, extra: as `write_report` takes them.
+        database: URL; default: the file beside the session's folder, if there is one.
+
+    Raises:
+        RecordError, OSError: as `write_report`.
+        StoreError: a database that was named cannot be read.
+    """
+    extra = {"software": f"SpineMat {software_version()}"} | extra
+    if (folder / PICTURE).is_file():
+        extra = {**extra, "picture": extra.get("picture", folder / PICTURE)}
+    beside = folder.resolve().parent / FILE
+    url = database or (str(beside) if beside.is_file() else None)
+    if url is not None:
+        try:
+            with Store(url) as store:
+                extra = _of_session(store, _session_id(folder)) | extra
+        except (StoreError, InvalidInput) as error:
+            if database is not None:
+                raise
+            extra["said"] = [f"Sessions before this one are not known: {error}."]
+    return write_report(folder, layout, person, extra)
+
+
+def course_of(store: Store, person_id: str, until: date) -> Course:
+    """Return a person's course over weeks for a report; the arms of trials stay hidden.
+
+    Raises:
+        StoreError: the person has no session, or the database cannot be read.
+    """
+    trend = person_trend(store, person_id, until)
+    rows = store.sessions(person_id)
+    given = {p.session_id: p for p in store.past_doses(person_id, rows[0]["started"])}
+    visits = []
+    for row in rows:
+        past, hidden = given[row["id"]], row["allocation"] is not None
+        visits.append(
+            Visit(
+                day=date.fromordinal(row["day"]),
+                session_id=row["id"],
+                programme="(trial)" if hidden else row["programme"],
+                state=row["state"],
+                cause=row["cause"],
+                seconds=_seconds(row["started"], row["ended"] or row["last_known"]),
+                work=float("nan") if hidden else float(past.work.sum()),
+                peak=float("nan") if hidden else float(past.peak.max()),
+                most_pain=max((c.value for c in past.comfort), default=None),
+            )
+        )
+    measures = {name: _weeks(weeks) for name, weeks in trend.measures.items()}
+    used = {w.week: int(w.value) for w in measures.pop(USED, ())}
+    last = max([*used, (until - trend.first_day).days // 7])
+    return Course(
+        person_id=person_id,
+        first_day=trend.first_day,
+        until=max(until, visits[-1].day),
+        days_used=tuple(used.get(week, 0) for week in range(last + 1)),
+        levels=tuple(
+            LevelCourse(e.level, _weeks(e.weeks), e.change, e.mdc, e.verdict)
+            for e in trend.stiffness
+        ),
+        measures=measures,
+        visits=tuple(visits),
+        hands=tuple(Hands(*found) for found in trend.hands),
+        notes=trend.notes,
+    )
+
+
+def _of_session(store: Store, session_id: str) -> dict[str, Any]:
+    kept = store.session(session_id)
+    row = kept["sessions"][0]
+    plans = [entry["plan"] for entry in kept["plans"]]
+    said = []
+    if row["state"] == "broken_off":
+        at = row["last_known"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        phase = row["phase"].lower().replace("_", " ")
+        said.append(f"The session was broken off in the phase “{phase}”; last heard of at {at}.")
+    return {
+        "said": said,
+        "course": course_of(store, row["person_id"], date.fromordinal(row["day"])),
+        "gated": {
+            step["detail"] or step["words"]: step["breathing"] == "gated"
+            for plan in plans
+            for step in plan["steps"]
+        },
+        "outcomes": kept["outcomes"],
+        "date": row["started"].astimezone().strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _session_id(folder: Path) -> str:
+    """Name of a session from its `session.json`, or from the folder."""
+    try:
+        kept = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        return str(kept["session_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.resolve().name
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max(0.0, (end - start).total_seconds())
+
+
+def _weeks(weeks: Sequence[Any]) -> tuple[Week, ...]:
+    return tuple(Week(*week) for week in weeks)

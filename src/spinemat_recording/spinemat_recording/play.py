@@ -1,0 +1,233 @@
+"""A recorded bag as live topics again: `play`."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import QosDurability, QosReliability
+from rosbags.rosbag2.metadata import parse_qos
+from rosgraph_msgs.msg import Clock
+
+from spinemat.analysis.bags import SECOND, Bag, Channel
+from spinemat.errors import InvalidInput, number
+from spinemat_ros.codec import stamp
+from spinemat_ros.spin import make_executor
+
+CLOCK_PERIOD = SECOND // 100  # ns of recorded time between clocks
+LOOK_ROUND = 1.5  # s in which a mat that is up is discovered
+DEPTH = 1000  # messages that a slow listener may be behind
+LISTEN = 3.0  # s that subscribers are waited for, if there are any
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """What a user may choose.
+
+    Attributes:
+        rate: of recorded over real time; 0.01 to 100.
+        loop: begin again at the end.
+        start: s after the beginning of the recording.
+        topics: relative names; empty: all.
+        clock: publish /clock, for nodes that use simulated time.
+        namespace: of the topics; empty: as recorded.
+    """
+
+    rate: float = 1.0
+    loop: bool = False
+    start: float = 0.0
+    topics: tuple[str, ...] = ()
+    clock: bool = False
+    namespace: str = ""
+
+    def check(self, bag: Bag) -> None:
+        """Check the options for a bag.
+
+        Raises:
+            InvalidInput: a value is out of range, or a topic was not recorded.
+        """
+        number("rate", self.rate, 0.01, 100.0)
+        number("start", self.start, 0.0, bag.seconds, "s")
+        there = [bag.relative(name) for name in bag.topics]
+        for topic in self.topics:
+            if topic not in there:
+                raise InvalidInput("topic", topic, ", ".join(there))
+
+
+class Busy(RuntimeError):
+    """Somebody publishes the topics already; the message is one line."""
+
+
+def play(
+    bag: Bag,
+    options: PlayOptions,
+    wanted: Callable[[], bool] = lambda: True,
+    progress: Callable[[float], object] = lambda seconds: None,
+) -> int:
+    """Publish a bag's messages as they were serialized, paced by the steady clock.
+
+    Args:
+        bag: the recording.
+        options: how.
+        wanted: false once the user asks to end.
+        progress: told the recorded time since the beginning, s.
+
+    Returns:
+        Messages that were published.
+
+    Raises:
+        InvalidInput: an option is not acceptable.
+        Busy: the topics are published by somebody else, such as a mat that is up.
+    """
+    options.check(bag)
+    full = {bag.full(name) for name in options.topics} or None
+    rclpy.init(args=[])
+    node = Node("bag_player", use_global_arguments=False)
+    executor = make_executor(node)
+    try:
+        return _Player(bag, options, node, executor, full).run(wanted, progress)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+class _Player:
+    def __init__(
+        self,
+        bag: Bag,
+        options: PlayOptions,
+        node: Node,
+        executor: Any,
+        full: Collection[str] | None,
+    ) -> None:
+        self._bag, self._options, self._node, self._full = bag, options, node, full
+        self._executor = executor
+        self._names = {name: self._target(name) for name in bag.topics if not full or name in full}
+        self._refuse_company()
+        self._publishers = {
+            name: self._publisher(bag.topics[name], target)
+            for name, target in self._names.items()
+            if bag.counts.get(name, 0)
+        }
+        self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
+
+    def _target(self, name: str) -> str:
+        """Return the name to publish under."""
+        space = self._options.namespace.strip("/")
+        if not space or not name.startswith(self._bag.prefix):
+            return name
+        return f"/{space}/{self._bag.relative(name)}"
+
+    def _refuse_company(self) -> None:
+        """Never speak beside a mat that is up: what was said then could move fingers now."""
+        end = time.monotonic() + LOOK_ROUND
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.1)
+        for target in self._names.values():
+            if self._node.count_publishers(target):
+                raise Busy(
+                    f"{target} is published already: is a mat up? Choose another --namespace"
+                )
+
+    def _publisher(self, channel: Channel, target: str) -> Publisher:
+        package, _, kind = channel.type.partition("/msg/")
+        try:
+            message = getattr(importlib.import_module(f"{package}.msg"), kind)
+        except (ImportError, AttributeError) as error:
+            raise InvalidInput(
+                "topic",
+                self._bag.relative(channel.name),
+                f"types known here ({channel.type} is not)",
+            ) from error
+        return self._node.create_publisher(message, target, _profile(channel))
+
+    def run(self, wanted: Callable[[], bool], progress: Callable[[float], object]) -> int:
+        self._await_listeners(wanted)
+        sent = 0
+        while wanted():
+            sent += self._once(wanted, progress)
+            if not self._options.loop:
+                break
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=1.0))
+        return sent
+
+    def _await_listeners(self, wanted: Callable[[], bool]) -> None:
+        """Give subscribers that are there time to be matched."""
+        end = time.monotonic() + LISTEN
+        while wanted() and time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.05)
+            counts = [p.get_subscription_count() for p in self._publishers.values()]
+            known = [self._node.count_subscribers(n) for n in self._names.values()]
+            if any(counts) and sum(counts) >= sum(known):
+                return
+
+    def _once(self, wanted: Callable[[], bool], progress: Callable[[float], object]) -> int:
+        first = self._bag.span[0] + round(self._options.start * SECOND)
+        sent, tick, told = 0, first, -1
+        begun: float | None = None
+        kept: dict[str, bytes] = {}
+        for channel, at, raw in self._bag.messages(self._full):
+            if at < first:
+                if _latched(channel):
+                    kept[channel.name] = raw
+                continue
+            if begun is None:
+                begun = time.monotonic()
+                for name, data in kept.items():  # as a late joiner would have got them
+                    self._publishers[name].publish(data)
+                    sent += 1
+            while self._clock is not None and tick <= at:
+                self._wait(begun + (tick - first) / SECOND / self._options.rate)
+                self._clock.publish(Clock(clock=stamp(tick)))
+                tick += CLOCK_PERIOD
+            self._wait(begun + (at - first) / SECOND / self._options.rate)
+            if not wanted():
+                break
+            self._publishers[channel.name].publish(raw)
+            sent += 1
+            if at // SECOND != told:
+                told = at // SECOND
+                progress((at - self._bag.span[0]) / SECOND)
+        return sent
+
+    def _wait(self, due: float) -> None:
+        left = due - time.monotonic()
+        if left > 0.0005:
+            self._executor.spin_once(timeout_sec=left)
+            left = due - time.monotonic()
+            if left > 0.0:
+                time.sleep(left)
+
+
+def _latched(channel: Channel) -> bool:
+    return any(q.durability == QosDurability.TRANSIENT_LOCAL for q in _offered(channel))
+
+
+def _offered(channel: Channel) -> list[Any]:
+    try:
+        return list(parse_qos(channel.qos)) if channel.qos else []
+    except Exception:  # a profile in words of another version
+        return []
+
+
+def _profile(channel: Channel) -> QoSProfile:
+    """Return the recorded quality of service; reliable and deep where none is known."""
+    offered = _offered(channel)
+    latched = _latched(channel)
+    best_effort = any(q.reliability == QosReliability.BEST_EFFORT for q in offered)
+    depth = max([q.depth for q in offered] or [50])
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth if latched and depth > 0 else max(depth, DEPTH),
+        reliability=(ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE),
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )

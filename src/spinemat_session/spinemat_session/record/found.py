@@ -1,0 +1,72 @@
+"""What the record tells, beside plain rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class BrokenOff:
+    """A session that was still running when nothing was heard of it any more."""
+
+    session_id: str
+    person_id: str
+    programme: str
+    phase: str
+    last_known: datetime
+    folder: str
+
+
+class PersonRow(NamedTuple):
+    """A person of the record: how many sessions, completed ones, first and last day of them."""
+
+    id: str
+    group: str | None
+    sessions: int
+    completed: int
+    first: date | None
+    last: date | None
+
+
+class Comfort(NamedTuple):
+    """A comfort report: 0 nothing … 10 worst imaginable."""
+
+    at: datetime
+    place: str
+    value: float
+    action: str
+
+
+@dataclass(frozen=True)
+class PastSession:
+    """What a person got in one session, and what they said.
+
+    Attributes:
+        session_id: of the session.
+        started: when.
+        programme: name.
+        state: running, completed, aborted or broken_off.
+        sham: contact without dose.
+        work: of each level, L5 first, shape (24,), J; 0 where nothing was pressed.
+        peak: largest force of a finger, L5 first, shape (24,), N.
+        comfort: reports in order of time.
+    """
+
+    session_id: str
+    started: datetime
+    programme: str
+    state: str
+    sham: bool
+    work: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    comfort: tuple[Comfort, ...]
+
+    @property
+    def completed(self) -> bool:
+        """The session came to its end."""
+        return self.state == "completed"

@@ -1,0 +1,58 @@
+"""docs/interfaces.md says what the nodes have, and the nodes have what the graph gives them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from mats import MAT, ROOT
+from spinemat_bringup import interfaces
+from spinemat_bringup.graph import DRIVE_STAGES, MARKERS, GraphOptions, describe
+from spinemat_ros.topics import TOPICS
+
+PAGE = ROOT / "docs/interfaces.md"
+
+
+@pytest.fixture(scope="module")
+def offers() -> list[interfaces.Offer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 50) % 100))
+        return interfaces.offers()
+
+
+def test_the_page_is_what_the_code_says(offers: list[interfaces.Offer]) -> None:
+    assert PAGE.read_text(encoding="utf-8") == interfaces.page(offers), (
+        "run: python -m spinemat_bringup.interfaces > docs/interfaces.md"
+    )
+
+
+def test_every_topic_in_use_is_in_the_table_with_its_type(offers: list[interfaces.Offer]) -> None:
+    used = {**{k: v for o in offers for k, v in {**o.publishes, **o.subscribes}.items()}}
+    assert used.keys() == TOPICS.keys()
+    for name, kind in used.items():
+        table = TOPICS[name].type
+        assert kind == f"{table.__module__.split('.')[0]}/msg/{table.__name__}"
+        assert TOPICS[name].rate, name
+
+
+def test_the_graph_gives_only_parameters_that_nodes_have(offers: list[interfaces.Offer]) -> None:
+    known = {offer.name: offer for offer in offers}
+    for sim in (*DRIVE_STAGES, "none"):
+        for spec in describe(GraphOptions(MAT, sim=sim)):
+            assert spec.parameters.keys() <= known[spec.name].parameters.keys()
+            assert spec.lifecycle == known[spec.name].managed
+    marked = replace(MARKERS, parameters={"mat_config": str(MAT)})
+    assert marked.parameters.keys() <= known[MARKERS.name].parameters.keys()
+
+
+def test_every_parameter_and_field_is_explained(offers: list[interfaces.Offer]) -> None:
+    for offer in offers:
+        for name, parameter in offer.parameters.items():
+            assert parameter.descriptor.description, f"{offer.name}: {name}"
+    rows = re.findall(r"^\| `(\w+)` \| `[^`]*float64[^`]*` \| (.*) \|$", PAGE.read_text(), re.M)
+    assert len(rows) > 100
+    unexplained = [name for name, meaning in rows if not meaning]
+    assert not unexplained
