@@ -291,6 +291,10 @@ def test_who_follows_its_parent_ends_when_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout is not None
         child = int(p.stdout.readline())
+        command = Path(f"/proc/{child}/cmdline")
+        end = time.monotonic() + 30.0
+        while not command.read_bytes().startswith(b"sleep") and time.monotonic() < end:
+            time.sleep(0.01)  # setpriv has still to do its part
         assert alive(child)
         p.kill()
     assert gone([child])
