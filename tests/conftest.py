@@ -10,7 +10,7 @@ from hypothesis import settings
 
 # The same examples in every run; `--hypothesis-profile=default` searches for new ones, and
 # `-m fuzz --hypothesis-profile=full` is the whole fuzz of programmes, people and answers.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=300)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150)
 settings.register_profile("full", derandomize=True, deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 

@@ -44,9 +44,7 @@ QUICK = {  # fault -> moment: what continuous integration runs, beside the stops
     "safety_supervisor frozen": "rising",
     "a second controller runs away": "peak",
     "forged permits, then a stop": "peak",
-    "load cell 8 N too low": "peak",
     "finger jammed": "approach",
-    "the person leaves": "peak",
     "disk full, then a stop": "peak",
     "parameters changed under way": "peak",
 }
