@@ -13,26 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.analysis.units import WORDS
 from spinemat.findings import SideDifference, TensionPoint
 from spinemat.plan import LevelDose
 
 Array = NDArray[Any]
 
-PHASES = (
-    "IDLE",
-    "INTAKE",
-    "ON_MAT",
-    "SCAN",
-    "PLAN",
-    "TREAT",
-    "PAUSED",
-    "RESCAN",
-    "REPORT",
-    "ABORTED",
-)
-SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
+PHASES = WORDS["SessionState", "phase"]
+SAFETY = WORDS["SafetyState", "state"]
 SEVERITIES = ("info", "warning", "stop")
-SIDES = ("BOTH", "LEFT", "RIGHT")
+SIDES = WORDS["LevelStiffness", "side"]
 FORCE_MODE = 3  # FingerState.FORCE
 
 
