@@ -33,7 +33,7 @@ def evaluate() -> None:
 def evaluate_sensing(
     patients: int, seed: int, jobs: int | None, picture: Path | None, json_file: Path | None
 ) -> None:
-    """Contour, levels and stiffness of scanned people; half an hour for 100 on two cores."""
+    """Contour, levels and stiffness of scanned people; an hour and a half for 100 on two cores."""
     from spinemat_bringup.evaluate import draw, sensing
 
     with plain_errors(), console.status(f"scanning {patients} people"):
