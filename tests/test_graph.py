@@ -287,7 +287,7 @@ def test_a_second_session_is_refused_and_cancel_ends_the_first(mat: Mat) -> None
     bag = Bag(first.folder)
     assert about_json(bag, "person")["id"] == "p1"
     again = rerun(bag, what=("estimators",))  # the node's code over what the node got
-    assert again.comparisons["guarding"].compared > 10 and again.equal, again.comparisons
+    assert again.comparisons["guarding"].compared and again.equal, again.comparisons
 
 
 class Lost(Exception):
