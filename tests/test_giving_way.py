@@ -97,3 +97,18 @@ def test_the_dose_is_counted_from_what_the_fingers_feel() -> None:
     given.pause()
     given.add(90.0, np.full(LAYOUT.n, 0.03), np.full(LAYOUT.n, 9.0), moving, rate)
     assert given.levels().work.sum() == pytest.approx(found.work.sum()), "nothing across a gap"
+
+
+def test_presses_that_reach_a_level_by_different_rows_add_up() -> None:
+    level = int(np.argmax(ON_MAT.beside.sum(axis=0)))
+    rows = np.flatnonzero(ON_MAT.beside[:, level])[:2]
+    assert rows.size == 2
+    given, rate = Delivered(ON_MAT), 0.5
+    for k, row in enumerate(rows):
+        moving = np.arange(LAYOUT.n) // 2 == row
+        for t in np.arange(0.0, 10.001, 0.02):
+            given.add(20.0 * k + t, np.full(LAYOUT.n, 0.01), np.full(LAYOUT.n, 5.0), moving, rate)
+        given.pause()
+    found = given.levels()
+    assert found.cycles[level] == pytest.approx(10.0, abs=0.1)
+    assert found.time[level] == pytest.approx(20.0, abs=0.1)

@@ -35,20 +35,24 @@ class LevelDoses(NamedTuple):
 class Delivered:
     """Adds up what fingers give to the levels; feed it every sample while a press runs.
 
-    Work is the trapezoid rule over inward movement, shared among levels as `OnMat.shares`.
+    Work is the trapezoid rule over inward movement, shared among levels as `OnMat.shares`. Of the
+    rows beside a level the one with most counts, in each press anew: two presses may reach it by
+    different rows.
     """
 
     on_mat: OnMat
     _work: Array = field(init=False)
     _peak: Array = field(init=False)
-    _time: Array = field(init=False)
+    _time: Array = field(init=False)  # of the press that goes on …
     _cycles: Array = field(init=False)
+    _before: Array = field(init=False)  # … and of those before it: time and cycles by level
     _last: tuple[float, Array, Array] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Nothing has been given."""
         n = self.on_mat.layout.n
         self._work, self._peak, self._time, self._cycles = np.zeros((4, n))
+        self._before = np.zeros((2, self.on_mat.x.size))
 
     def add(
         self, t: float, position: Array, force: Array, moving: NDArray[np.bool_], rate: float
@@ -72,16 +76,18 @@ class Delivered:
         self._last = t, position, force
 
     def pause(self) -> None:
-        """Nothing presses until the next sample."""
+        """Nothing presses until the next sample, which belongs to another press."""
         self._last = None
+        self._before += [self._most(self._time), self._most(self._cycles)]
+        self._time[:] = self._cycles[:] = 0.0
 
     def levels(self) -> LevelDoses:
         """Return what each level has got so far."""
-        shares, beside = self.on_mat.shares, self.on_mat.beside
+        work = self._work.reshape(-1, 2).sum(axis=1) @ self.on_mat.shares
+        time, cycles = self._before + [self._most(self._time), self._most(self._cycles)]
+        return LevelDoses(work, self._most(self._peak), time, cycles)
 
-        def most(values: Array) -> Array:
-            row = values.reshape(-1, 2).max(axis=1)
-            return np.asarray(np.where(beside, row[:, None], 0.0).max(axis=0))
-
-        work = self._work.reshape(-1, 2).sum(axis=1) @ shares
-        return LevelDoses(work, most(self._peak), most(self._time), most(self._cycles))
+    def _most(self, values: Array) -> Array:
+        """What the levels get from the finger beside them that has most, shape (24,)."""
+        row = values.reshape(-1, 2).max(axis=1)
+        return np.asarray(np.where(self.on_mat.beside, row[:, None], 0.0).max(axis=0))
