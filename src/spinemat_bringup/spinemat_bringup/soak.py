@@ -55,14 +55,13 @@ def soak(
     private_domain()
     patient = find_patient("", seed)
     goal = RunSession.Goal(
-        person_id="p1",
         sex=patient.sex,
         age=float(patient.age),
         stature=float(patient.stature),
         mass=float(patient.mass),
         programme="daily_5",
     )
-    sessions, stops = 0, 0
+    sessions, broken, stops = 0, 0, 0
     times: list[float] = []
     memory: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -98,8 +97,11 @@ def soak(
 
                 client.listen("safety/state", on_safety)
                 while minute() < minutes and wanted():
+                    # the ledger lets nobody come twice in an hour
+                    goal.person_id = f"p{sessions + broken + 1}"
                     result = client.run_session(goal, lambda _state: None, wanted)
                     sessions += result.success
+                    broken += not result.success and wanted()
                     stops += result.stops
                     say(f"{minute():.1f} min: {result.message or 'completed'}")
                     if result.stops:
@@ -108,6 +110,7 @@ def soak(
     outcome.check("drive_minutes", times[-1] if times else 0.0, ">=", minutes)
     outcome.check("false_stops", stops, "==", 0)
     outcome.check("sessions", sessions, ">=", 1)
+    outcome.check("sessions_not_completed", broken, "==", 0)
     at = np.array(times) / max(times[-1], 1e-9) if times else np.zeros(0)
     used: dict[str, dict[str, float]] = {}
     for node, values in memory.items():
