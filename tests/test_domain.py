@@ -130,6 +130,33 @@ def test_the_drive_lets_go_by_itself(missing: str) -> None:
     assert stage.stage is Stage.RETRACTING
 
 
+def test_a_hand_that_lets_go_is_not_overruled_within_a_cycle() -> None:
+    stage, cycle = running_stage()
+    stage.hand(False)
+    stage.hand(True)
+    stage.step(cycle + 1, np.zeros(LAYOUT.n))
+    assert (stage.stage, stage.reason) == (Stage.RELEASING, "hand control released")
+
+
+@pytest.mark.parametrize("age", [0.2, -0.2, np.nan])
+def test_an_old_or_foreign_word_of_the_hand_holds_nothing(age: float) -> None:
+    stage, cycle = running_stage()
+    for step in range(1, 40):
+        assert "hand control" in (stage.hand(True, age) or "")
+        stage.step(cycle + step, np.zeros(LAYOUT.n))
+        stage.command(cycle + step, np.zeros(LAYOUT.n), np.zeros(LAYOUT.n))
+        stage.permit(cycle + step, True, 0, "a")
+    assert (stage.stage, stage.reason) == (Stage.RELEASING, "hand control silent")
+
+
+def test_a_refusal_for_an_unknown_reason_is_a_refusal() -> None:
+    stage, cycle = running_stage()
+    stage.hand(True)
+    assert "category 99" in (stage.permit(cycle, False, 99, "a") or "")
+    order = stage.step(cycle + 1, np.full(LAYOUT.n, 0.02))
+    assert stage.stage is Stage.RELEASING and (order.high == 0.0).all()
+
+
 def test_a_forged_permission_does_not_undo_a_refusal() -> None:
     stage, cycle = running_stage()
     up = np.full(LAYOUT.n, 0.02)

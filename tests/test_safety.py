@@ -329,6 +329,82 @@ def test_an_earlier_stop_outlives_a_restart() -> None:
     assert s.reset("test", "looked at")[0]
 
 
+def test_a_hand_that_lets_go_is_not_overruled_before_the_drive_is_judged() -> None:
+    d = Drive()
+    d.supervisor.hand(False, d.cycle)
+    d.run()  # somebody says "held" once more
+    assert (d.supervisor.state, d.supervisor.cause) == (State.STOPPED, "hand control")
+
+
+def test_no_reset_while_the_drive_is_silent() -> None:
+    d = Drive()
+    d.supervisor.stalled(3.0)
+    done, message = d.supervisor.reset("test", "test", silent=3.0)
+    assert not done and "no drive state for 3.0 s" in message
+    assert d.supervisor.state is State.STOPPED
+    d.run()
+    assert d.supervisor.reset("test", "test", silent=0.01)[0]
+
+
+def test_no_permission_while_a_command_would_lift_a_tip_at_once() -> None:
+    d = Drive()
+    s = d.supervisor
+    s.stop("test")
+    d.run()
+    s.commanded[K], s.ceiling[K] = 0.002, 5.0
+    assert s.reset("test", "test")[0]
+    d.run(4 * START_STATES)
+    assert s.state is State.STARTING
+    assert any("r06_left is commanded upward" in text for text in s.waiting)
+    s.ceiling[K] = 0.0  # unpowered
+    d.run(START_STATES + 1)
+    assert s.state is State.READY
+
+
+@pytest.mark.parametrize("in_session", [True, False])
+def test_after_too_much_pressing_and_a_rest_the_mat_can_be_reset(in_session: bool) -> None:
+    d = Drive()
+    s = d.supervisor
+    s.longest = 3600.0, 0.2
+    if in_session:
+        s.session(True, d.cycle)
+    press(d, only(5.0))
+    assert (s.state, s.cause) == (State.STOPPED, "pressing time")
+    d.run()
+    if in_session:
+        assert not s.reset("test", "test")[0], "the session goes on"
+        s.session(False, d.cycle)
+    d.run(2)
+    assert s.reset("test", "test")[0]
+    d.run(START_STATES + 1)
+    assert s.state is State.READY
+
+
+def test_limits_lowered_after_a_session_hold_for_the_next() -> None:
+    d = Drive()
+    s = d.supervisor
+    s.session(True, d.cycle)
+    s.lower(mass=50.0)
+    d.run(1, position=only(LOW + 0.0025, LOW))  # moves
+    s.session(False, d.cycle)
+    d.run(1)
+    assert s.state is State.READY
+    s.lower(mass=90.0)
+    assert s.region_limit == region_limits(90.0), "those of the session before are over"
+    s.session(False, d.cycle)  # an old word of the session that is over
+    assert s.region_limit == region_limits(90.0)
+
+
+def test_a_complaint_of_a_node_that_is_not_needed_ends_with_it() -> None:
+    d = Drive()
+    d.supervisor.heartbeat("somebody", d.cycle, 0.0, False, "ill", "another mat")
+    d.run()
+    assert d.supervisor.state is State.STOPPED
+    assert not d.supervisor.reset("test", "test")[0]
+    d.run(300)
+    assert d.supervisor.reset("test", "test")[0]
+
+
 def test_limits_only_go_down_until_the_next_session() -> None:
     d = Drive()
     s = d.supervisor
@@ -411,15 +487,17 @@ def test_every_state_with_every_event(state: State, event: str) -> None:
     assert (s.trip_limit <= limit).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_sequence_of_events_moves_without_permission(seed: int) -> None:
     """2000 random events each: 100 000 steps in a run of the tests."""
     rng = np.random.default_rng(seed)
     s = Supervisor(LAYOUT)
-    cycle, reset = 0, True
-    odds = {"healthy": 0.9, "force": 0.01, "nan": 0.01, "hand": 0.01, "gap": 0.01, "stop": 0.01,
-            "reset": 0.03, "stalled": 0.01, "lower": 0.01}  # fmt: skip
+    cycle, reset, session = 0, True, False
+    odds = {"healthy": 0.86, "up": 0.03, "force": 0.01, "nan": 0.01, "hand": 0.01, "gap": 0.01,
+            "stop": 0.01, "reset": 0.03, "stalled": 0.01, "lower": 0.01, "session": 0.005,
+            "guarding": 0.005}  # fmt: skip
+    up = False
     for event in rng.choice(list(odds), 2000, p=list(odds.values())):
         before, limit = s.state, s.trip_limit.copy()
         cycle += 2 if event == "gap" else 1
@@ -431,6 +509,14 @@ def test_no_sequence_of_events_moves_without_permission(seed: int) -> None:
             force[int(rng.integers(N))] = np.nan
         elif event == "lower":
             s.lower(rng.uniform(1.0, 60.0, N))
+            session = True  # what was lowered outside of one holds until one has ended
+        elif event == "up":
+            up = not up
+        elif event == "session":
+            session = not session
+            s.session(session, cycle)
+        elif event == "guarding":
+            s.guarding(bool(rng.integers(2)), cycle)
         elif event == "stop":
             s.stop("test")
         elif event == "stalled":
@@ -439,8 +525,10 @@ def test_no_sequence_of_events_moves_without_permission(seed: int) -> None:
             done, _ = s.reset("test", "test")
             assert not done or before is State.STOPPED
             reset = reset or done
-        decision = s.on_state(sample(cycle, force=force), 0.0)
-        assert (s.trip_limit <= limit).all()
+        height = np.full(N, LOW + 0.0025 * (up and s.state is not State.STOPPED))
+        decision = s.on_state(sample(cycle, force=force, position=height), 0.0)
+        if session:
+            assert (s.trip_limit <= limit).all()
         assert decision.granted is (s.state in (State.READY, State.MOVING))
         if decision.granted:
             assert reset, "only a reset leads out of STOPPED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -179,6 +180,14 @@ LOSSES = {
         lambda mat: mat.processes.restart("safety_supervisor"),
         ("restart",),
         "ended without shutting down",
+        latches_at_once=False,
+        reason="the drive stage released the fingers: no fresh permit",
+    ),
+    "supervisor ended properly": Loss(
+        lambda mat: mat.processes.kill("safety_supervisor", signal.SIGTERM),
+        lambda mat: mat.processes.restart("safety_supervisor"),
+        ("restart",),
+        "or while fingers moved",
         latches_at_once=False,
         reason="the drive stage released the fingers: no fresh permit",
     ),

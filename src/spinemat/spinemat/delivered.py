@@ -84,7 +84,7 @@ class Delivered:
     def levels(self) -> LevelDoses:
         """Return what each level has got so far."""
         work = self._work.reshape(-1, 2).sum(axis=1) @ self.on_mat.shares
-        time, cycles = self._before + [self._most(self._time), self._most(self._cycles)]
+        time, cycles = np.add(self._before, [self._most(self._time), self._most(self._cycles)])
         return LevelDoses(work, self._most(self._peak), time, cycles)
 
     def _most(self, values: Array) -> Array:

@@ -78,7 +78,7 @@ class DriveStage:
         self._category = Category.RELEASE_AND_RETRACT
         self._boot_id = ""
         self._boot_changed = False
-        self._held = False
+        self._held = self._let_go = False
         self._hand_cycle = -1
         self._cycle = 0
         self._since = 0
@@ -111,12 +111,15 @@ class DriveStage:
 
         A refusal counts whatever cycle of the last WATCHDOG it answers, and holds for WATCHDOG.
         """
-        if category not in list(Category):
-            return f"permit: category {category}; allowed: {[int(c) for c in Category]}"
+        known = category in list(Category)
         if not granted and self._cycle - self._watchdog <= cycle <= self._cycle:
-            if not self._denied or RESTRICTS[Category(category)] > RESTRICTS[self._category]:
-                self._category = Category(category)
+            # who refuses for a reason that is not known here means the worst
+            asked = Category(category) if known else Category.RELEASE_AND_POWER_OFF
+            if not self._denied or RESTRICTS[asked] > RESTRICTS[self._category]:
+                self._category = asked
             self._denied_cycle = self._cycle
+        if not known:
+            return f"permit: category {category}; allowed: {[int(c) for c in Category]}"
         if not self._permit_cycle < cycle <= self._cycle:
             return f"permit: cycle {cycle} is repeated, out of order or in the future"
         if self._boot_id and boot_id != self._boot_id and self.stage is not Stage.RELEASED:
@@ -125,9 +128,20 @@ class DriveStage:
         self._permit_cycle = cycle
         return None
 
-    def hand(self, held: bool) -> None:
-        """Take the state of the control that the person on the mat holds; silence releases."""
+    def hand(self, held: bool, age: float = 0.0) -> str | None:
+        """Take the state of the control that the person holds; return why it is refused, or None.
+
+        Silence releases, and letting go counts until the next step, whatever is heard before it.
+
+        Args:
+            held: whether they hold it.
+            age: s of drive time since it was said; what is old or from the future holds nothing.
+        """
+        if held and not abs(age) <= WATCHDOG:
+            return f"hand control: held {age:.2f} s ago; allowed: within {WATCHDOG:g} s"
+        self._let_go = self._let_go or not held
         self._held, self._hand_cycle = held, self._cycle
+        return None
 
     @property
     def _denied(self) -> bool:
@@ -140,7 +154,7 @@ class DriveStage:
 
     def objection(self) -> str:
         """Why the fingers may not be driven now; empty when they may."""
-        if not self._held:
+        if self._let_go or not self._held:
             return "hand control released"
         if self._cycle - self._hand_cycle > self._watchdog:
             return "hand control silent"
@@ -163,6 +177,7 @@ class DriveStage:
         """
         self._cycle = cycle
         objection = self._objection = self.objection()
+        self._let_go = False
         if self.stage is Stage.RUNNING and objection:
             self._enter(Stage.RELEASING, objection)
         elif self.stage is Stage.RELEASED:

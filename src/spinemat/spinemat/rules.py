@@ -671,7 +671,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "publishers",
-        "one on drive/command, one on drive/permit",
+        "one on drive/command, drive/permit and hand_control each",
         "engineering choice",
         "two controllers, forged permit",
         _publishers,

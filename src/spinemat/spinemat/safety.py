@@ -19,6 +19,7 @@ from spinemat.errors import InvalidInput, number
 from spinemat.layout import MatLayout
 from spinemat.rules import (
     PRESSING_TIME,
+    RESTING_TIMEOUT,
     RULES,
     SESSION_TIME,
     Rule,
@@ -32,6 +33,8 @@ from spinemat.rules import (
 Array = NDArray[np.float64]
 
 STEADY_TIMEOUT = 2.0  # s of wall time without a drive state (engineering choice)
+RESET_SILENCE = 0.5  # s of wall time since the last drive state in which a reset is taken (choice)
+UPWARD = 0.001  # m/s: a command that would lift a tip as soon as it may (engineering choice)
 START_STATES = 50  # healthy drive states before permission (engineering choice)
 MOVING_FORCE, MOVING_HEIGHT = 1.0, 0.002  # N, m over the retracted position
 
@@ -79,7 +82,8 @@ class Supervisor:
     waiting: list[str] = field(default_factory=list)
     stops: int = 0
     took: tuple[float, float] = (0.0, 0.0)  # s of processor time of the last two; set by its owner
-    commanded: Array = field(init=False)  # m/s, velocities commanded last
+    commanded: Array = field(init=False)  # m/s, velocities commanded last …
+    ceiling: Array = field(init=False)  # N, … with these force ceilings; 0: unpowered
     excluded: NDArray[np.bool_] = field(init=False)
     publishers: Mapping[str, int] = field(default_factory=dict)
     trip_limit: Array = field(init=False)
@@ -88,6 +92,7 @@ class Supervisor:
     _before: Sample | None = field(init=False, default=None)
     _healthy: int = field(init=False, default=0)
     _hand: tuple[bool, int] | None = field(init=False, default=None)
+    _let_go: bool = field(init=False, default=False)  # since the last drive state
     _beats: dict[str, tuple[int, float]] = field(init=False, default_factory=dict)
     _unhealthy: dict[str, str] = field(init=False, default_factory=dict)
     _checksums: dict[str, str] = field(init=False, default_factory=dict)
@@ -101,7 +106,8 @@ class Supervisor:
     def __post_init__(self) -> None:
         """Start without permission, or stopped when an earlier stop is still latched."""
         n = self.layout.n
-        self.commanded, self.excluded = np.zeros(n), np.zeros(n, dtype=bool)
+        self.commanded, self.ceiling = np.zeros((2, n))
+        self.excluded = np.zeros(n, dtype=bool)
         self.trip_limit = self.layout.trip_limit.copy()
         self.region_limit = region_limits()
         self._track = Track(self.layout)
@@ -110,7 +116,11 @@ class Supervisor:
             self._latch("restart", self.latched, Category.RELEASE_AND_RETRACT)
 
     def hand(self, held: bool, cycle: int) -> None:
-        """Take the hand control's state, heard at drive cycle `cycle`."""
+        """Take the hand control's state, heard at drive cycle `cycle`.
+
+        Letting go counts until the next drive state is judged, whatever is heard before it.
+        """
+        self._let_go = self._let_go or not held
         self._hand = (held, cycle)
 
     def heartbeat(
@@ -119,17 +129,19 @@ class Supervisor:
         """Take a heartbeat, heard at drive cycle `cycle` and steady time `steady` (s).
 
         `mat` is the checksum of the mat's description that the node was started with; empty: it
-        needs none. A beat that is not newer than the last one is a repetition and does not count.
+        needs none. A beat that is not newer than the last one is a repetition: a complaint in it
+        counts, nothing else does.
         """
         known = self._beats.get(node)
         now = self._before.cycle if self._before is not None else 0
-        if known is None or not cycle <= known[0] <= now:
-            self._beats[node] = (cycle, steady)
-        self._checksums[node] = mat
-        if healthy:
-            self._unhealthy.pop(node, None)
-        else:
+        repeated = known is not None and cycle <= known[0] <= now
+        if not healthy:
             self._unhealthy[node] = text or "not healthy"
+        elif not repeated:
+            self._unhealthy.pop(node, None)
+        if not repeated:
+            self._beats[node] = (cycle, steady)
+            self._checksums[node] = mat
 
     def guarding(self, active: bool, cycle: int) -> None:
         """Take whether muscles protect themselves, heard at drive cycle `cycle`."""
@@ -145,6 +157,11 @@ class Supervisor:
             self._track.pressing = 0.0
         elif not active and self._session is not None:
             self._session, self._over = None, True
+            self._track.pressing = 0.0
+        self._restore()
+
+    def _restore(self) -> None:
+        """After a session, limits are those of the mat's file again, once nothing moves."""
         if self._over and self.state is State.READY:
             self._over = False
             self.trip_limit = self.layout.trip_limit.copy()
@@ -160,6 +177,7 @@ class Supervisor:
             self._latch(
                 "drive silent", f"no drive state for {seconds:.1f} s", Category.RELEASE_AND_RETRACT
             )
+        self._healthy = 0
 
     def lower(self, limit: Array | None = None, mass: float | None = None) -> None:
         """Lower the limits; values above the present ones change nothing.
@@ -178,14 +196,22 @@ class Supervisor:
                 raise InvalidInput("force", limit.tolist(), f"{n} finite values above 0 N")
         if mass is not None:
             number("mass", mass, LIGHTEST, HEAVIEST, "kg")
+        self._restore()
+        self._over = False  # what is lowered now belongs to what comes
         if limit is not None:
             self.trip_limit = np.minimum(self.trip_limit, limit)
         if mass is not None:
             for region, most in region_limits(mass).items():
                 self.region_limit[region] = min(self.region_limit[region], most)
 
-    def reset(self, who: str, reason: str) -> tuple[bool, str]:
-        """End STOPPED by a deliberate act; return (done, what happened)."""
+    def reset(self, who: str, reason: str, silent: float = 0.0) -> tuple[bool, str]:
+        """End STOPPED by a deliberate act; return (done, what happened).
+
+        Args:
+            who: asks for it.
+            reason: why.
+            silent: s of wall time since the last drive state.
+        """
         if self.state is not State.STOPPED:
             return False, f"nothing to reset: the supervisor is {self.state.name}"
         if not who.strip() or not reason.strip():
@@ -194,6 +220,8 @@ class Supervisor:
         if self._broken or self._before is None:
             causes = "; ".join(self._broken) or "no drive state seen"
             return False, f"refused, still there: {causes}"
+        if silent > RESET_SILENCE:
+            return False, f"refused: no drive state for {silent:.1f} s"
         moving = self._is_moving(self._before)
         if moving:
             return False, "refused: the fingers are not retracted yet"
@@ -220,7 +248,7 @@ class Supervisor:
 
     def on_state(self, sample: Sample, steady: float) -> Decision:
         """Judge one drive state, at steady time `steady` (s)."""
-        before = self.state
+        before, waits = self.state, list[str]()
         if self._before is not None and sample.boot_id != self._before.boot_id:
             self._track.clear()
         view = self._view(sample, steady)
@@ -232,7 +260,8 @@ class Supervisor:
         broken = [(rule, text) for rule in rules if (text := _judge(rule, view))]
         self._broken = [f"{rule.name}: {text}" for rule, text in broken]
         if self.state is State.STARTING:
-            self._healthy = 0 if broken else self._healthy + 1
+            waits = [*self._broken, *self._about_to_move()]
+            self._healthy = 0 if waits else self._healthy + 1
             if self._healthy >= START_STATES:
                 self.state = State.READY
         elif self.state in (State.READY, State.MOVING):
@@ -243,15 +272,37 @@ class Supervisor:
                 self._also(f"{rule.name}: {text}", rule.name, rule.category)
         if self.state in (State.READY, State.MOVING):
             self.state = State.MOVING if self._is_moving(sample) else State.READY
-        self.waiting = list(self._broken) if self.state is State.STARTING else []
+        self.waiting = waits if self.state is State.STARTING else []
         self._granted = self.state in (State.READY, State.MOVING)
+        resting = self.state is State.STOPPED and self._session is None
+        if resting and not self._is_moving(sample):
+            self._track.pressing = 0.0
         if good:
             self._before = sample
         self._ran = sample.stage == Stage.RUNNING
         return Decision(self.state, self._granted, self.category, self.state is not before)
 
+    def _about_to_move(self) -> list[str]:
+        """What would move at once if permission were given."""
+        up = (self.commanded > UPWARD) & (self.ceiling > 0.0)
+        if not np.count_nonzero(up):
+            return []
+        name = self.layout.names[int(np.argmax(up))]
+        return [
+            f"drive command: {name} is commanded upward; allowed: nothing is before permission"
+        ]
+
+    def _gone(self, node: str, sample: Sample) -> bool:
+        """Whether a node that is not needed has not been heard for long."""
+        ago = (sample.cycle - self._beats[node][0]) * self.layout.cycle
+        return node not in self.required and ago > RESTING_TIMEOUT
+
     def _view(self, sample: Sample, steady: float) -> View:
         held, heard = self._hand if self._hand else (False, None)
+        held, self._let_go = held and not self._let_go, False
+        for node in [node for node in self._beats if self._gone(node, sample)]:
+            for about in (self._beats, self._checksums, self._unhealthy):
+                about.pop(node, None)
         ages = {}
         for node in self.required:
             beat = self._beats.get(node)

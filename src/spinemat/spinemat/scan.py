@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spinemat.anatomy import Intake, regional_sums, regions_at
 from spinemat.back_model import UP
 from spinemat.breathing import BreathingEstimate
-from spinemat.contour import ContourEstimate, expected_place, fit_contour, skin_height
+from spinemat.contour import MIN_ROWS, ContourEstimate, expected_place, fit_contour, skin_height
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
@@ -41,9 +41,10 @@ SLOW, FAST = 0.005, 0.03  # m/s, approach to unknown and to known tissue
 GROUP_SPACING = 5  # rows between pairs that probe together: 230 mm
 PRECONDITION_RATE, PRECONDITION_CYCLES = 1.5, 2  # Hz
 PRECONDITION_SHARE = 0.9  # of the interval's end: the tissue's stiffness is not known yet
-RAMP_RATE = 0.2  # Hz: 3.75 s of loading
+RAMP_RATE = 0.21  # Hz: 3.6 s of loading
 MARGIN = 0.4  # N per pair beyond the interval, so that its end is reached
 QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row alone
+THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
 MOVED = 0.004  # m by which half of the resting fingers stand elsewhere (engineering choice)
@@ -335,6 +336,12 @@ class SpineScan:
             self._intake,
         )
         self.place = self.contour.place
+        if not self.contour.x.size:
+            felt = int(np.isfinite(pairs).all(axis=1).sum())
+            raise ScanRefused(
+                f"only {felt} rows feel a back, {MIN_ROWS} are needed: does somebody lie on the"
+                " whole mat?"
+            )
         if self.contour.doubt:
             raise ScanRefused(f"nothing is measured here: {self.contour.doubt}")
 

@@ -90,9 +90,9 @@ class Processes:
                 start_new_session=True,
             )
 
-    def kill(self, name: str) -> None:
-        """Kill a node's process (SIGKILL)."""
-        self._running[name].kill()
+    def kill(self, name: str, by: signal.Signals = signal.SIGKILL) -> None:
+        """End a node's process by a signal, and wait until it has ended."""
+        self._running[name].send_signal(by)
         self._running[name].wait()
 
     def restart(self, name: str) -> None:

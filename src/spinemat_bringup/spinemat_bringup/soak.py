@@ -61,7 +61,7 @@ def soak(
         mass=float(patient.mass),
         programme="daily_5",
     )
-    sessions, broken, stops = 0, 0, 0
+    sessions, broken, stops = 0, 0, -1
     times: list[float] = []
     memory: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -102,10 +102,10 @@ def soak(
                     result = client.run_session(goal, lambda _state: None, wanted)
                     sessions += result.success
                     broken += not result.success and wanted()
-                    stops += result.stops
                     say(f"{minute():.1f} min: {result.message or 'completed'}")
-                    if result.stops:
+                    if result.stops or not result.success:
                         break
+                stops = client.safety.stops if client.safety else -1  # between sessions as well
     outcome = Outcome("bench soak", time.monotonic() - started)
     outcome.check("drive_minutes", times[-1] if times else 0.0, ">=", minutes)
     outcome.check("false_stops", stops, "==", 0)

@@ -7,6 +7,7 @@ person's hand, heartbeats, and whoever asks for a stop. The first cause latches,
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from spinemat_safety.evidence import Evidence
 
 STATE_CYCLES = 25  # safety/state at 10 Hz
 WATCH_CYCLES = 10  # how often publishers are counted
+ONE_PUBLISHER = ("drive/command", "drive/permit", "hand_control")
 FUTURE = 0.100  # s that a stamp may be ahead of the drive's time (engineering choice)
 
 
@@ -112,7 +114,7 @@ class SafetySupervisor(Node):
             return f"the latch {self._latch} cannot be read: {error}"
         if kept.get("state") == "STOPPED":
             return f"stopped before the restart: {kept.get('cause')}: {kept.get('detail')}"
-        return "the supervisor ended without shutting down"
+        return "the supervisor ended without shutting down, or while fingers moved"
 
     def _keep(self) -> None:
         """Write the latch; a supervisor that dies is STOPPED when it comes back."""
@@ -126,9 +128,11 @@ class SafetySupervisor(Node):
             self.get_logger().error(f"the latch cannot be kept: {error}")
 
     def close(self) -> None:
-        """Forget the latch after a clean end that was not a stop."""
+        """Forget the latch after a clean end at which nothing moved and nothing was stopped."""
         self._evidence.close()
-        if self._latch is not None and self._supervisor.state is not State.STOPPED:
+        clean = sys.exc_info()[0] is None
+        at_rest = self._supervisor.state in (State.STARTING, State.READY)
+        if self._latch is not None and clean and at_rest:
             self._latch.unlink(missing_ok=True)
 
     def _on_state(self, msg: DriveState) -> None:
@@ -150,7 +154,7 @@ class SafetySupervisor(Node):
         self._sample = sample
         if msg.cycle % WATCH_CYCLES == 0:
             self._supervisor.publishers = {
-                topic: self.count_publishers(topic) for topic in ("drive/command", "drive/permit")
+                topic: self.count_publishers(topic) for topic in ONE_PUBLISHER
             }
         began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
@@ -223,9 +227,10 @@ class SafetySupervisor(Node):
         return -FUTURE <= 1e-9 * self._voice.now - seconds(stamp) <= oldest
 
     def _on_command(self, msg: DriveCommand) -> None:
-        velocity = floats(msg.velocity)
-        if velocity.shape == (self._layout.n,) and np.isfinite(velocity).all():
-            self._supervisor.commanded = velocity
+        velocity, ceiling = floats(msg.velocity), floats(msg.force_ceiling)
+        shapes = velocity.shape == ceiling.shape == (self._layout.n,)
+        if shapes and np.isfinite(velocity + ceiling).all():
+            self._supervisor.commanded, self._supervisor.ceiling = velocity, ceiling
 
     def _on_fingers(self, msg: FingerState) -> None:
         mode = np.array(msg.mode)
@@ -290,7 +295,10 @@ class SafetySupervisor(Node):
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
         before = self._supervisor.state
-        response.success, response.message = self._supervisor.reset(request.who, request.reason)
+        silent = time.monotonic() - self._heard
+        response.success, response.message = self._supervisor.reset(
+            request.who, request.reason, silent
+        )
         kind = "reset" if response.success else "reset refused"
         self._note(kind, before, detail=response.message)
         self._known = self._supervisor.state, self._supervisor.stops, len(self._supervisor.later)

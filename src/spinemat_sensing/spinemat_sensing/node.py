@@ -15,7 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
-from spinemat.scan import Outcome, PersonMoved, Samples, ScanRefused, SpineScan
+from spinemat.scan import THINKING, Outcome, PersonMoved, Samples, ScanRefused, SpineScan
 from spinemat.scan_log import Begin, Entry, Learnt, Pressed, evaluate, kind, known_heights, write
 from spinemat_interfaces.action import Press, ScanSpine
 from spinemat_interfaces.msg import Event, FingerState
@@ -27,8 +27,6 @@ from spinemat_ros.spin import run
 from spinemat_sensing.messages import contour_message, pose_message, stiffness_message
 from spinemat_sensing.strip import PostureStrip, declare_strip
 from spinemat_sensing.watching import Watching
-
-THINKING = 1.0  # s of drive time in which a map is made from what was felt
 
 
 class SpineContour(LifecycleNode):
@@ -107,6 +105,7 @@ class SpineContour(LifecycleNode):
         try:
             self._strip.intake = intake
             known = self._height if r.same_person else None
+            self._height = None  # until this person has been felt
             if not r.same_person:
                 self._watching.watches.forget()
             for tries in (1, 2):
@@ -124,7 +123,7 @@ class SpineContour(LifecycleNode):
                 except PersonMoved as error:
                     self._voice.say("moved", f"scan: {error}", severity=Event.WARNING)
                     moved = error
-                known = None
+                known = self._height = None
             message = f"{moved}, twice; lie still and scan again"
             result = ScanSpine.Result(message=message, end_cycle=self._voice.cycle)
             return Ending.ABORTED, result

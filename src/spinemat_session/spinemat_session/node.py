@@ -43,6 +43,7 @@ from spinemat_session.treating import SessionEnded, Treatment, pressed_most
 
 STATE_CYCLES = 25  # session/state at 10 Hz
 PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactly
+ANSWER_TIME, ASKED = 1.0, 3  # s of drive time for the supervisor's answer; how often it is asked
 KEEP_TIME = 1.0  # s of drive time between two notes in the record
 SHAM = "sham"  # programme that touches without a dose
 PRESSED = 3.0  # N on a finger, from which a level counts as pressed (engineering choice)
@@ -238,6 +239,8 @@ class SessionOrchestrator(Node):
             SafetyState.MOVING,
         ):
             raise InvalidInput("safety", self._safety_words(), "READY")
+        if not self._limits.service_is_ready():
+            raise InvalidInput("graph", "the service limits is missing", "safety_supervisor runs")
         if not (self._scan.ready() and self._press.ready()):
             raise InvalidInput(
                 "graph", "spine_contour or finger_actuation is missing", "both running and active"
@@ -292,7 +295,6 @@ class SessionOrchestrator(Node):
         self._began = self._cycle
         self._planned = 3.0 + sum(time_of(phase).total for phase in programme.phases)
         self._stops = self._safety.stops if self._safety else 0
-        self._limits.call_async(LowerLimits.Request(mass=person.intake.mass))
         self._keeping.begin(
             self._state.session_id,
             person.person_id,
@@ -316,6 +318,7 @@ class SessionOrchestrator(Node):
     ) -> None:
         gap = round(GAP / self._layout.cycle)
         self._enter(SessionState.ON_MAT)
+        await self._lower_limits(person.intake.mass)
         start = request.start_cycle or self._cycle + gap
         first = programme.phases[0]
         assert isinstance(first, Scan)  # `check` saw to it
@@ -339,6 +342,27 @@ class SessionOrchestrator(Node):
                     self._enter(SessionState.TREAT, step.detail or step.words)
                     start = await self._treatment.run(step, start + gap)
         self._enter(SessionState.REPORT)
+
+    async def _lower_limits(self, mass: float) -> None:
+        """Tell the supervisor how heavy the person is: its limits for sums follow from that.
+
+        Raises:
+            SessionEnded: it did not take it; nothing may press then.
+        """
+        for _ in range(ASKED):  # the middleware can lose an answer, and asking twice does no harm
+            end = self._cycle + round(ANSWER_TIME / self._layout.cycle)
+            asked = self._limits.call_async(LowerLimits.Request(mass=mass))
+            while not asked.done() and self._cycle < end:
+                if self._unwanted():
+                    raise SessionEnded(self._why("ended while limits were lowered"))
+                await self._cycles.until(self._cycle + 1)
+            answer = asked.result() if asked.done() else None
+            if answer is not None and answer.success:
+                return
+            if answer is not None:
+                raise SessionEnded(f"limits: {answer.message}")
+            self._limits.remove_pending_request(asked)
+        raise SessionEnded("limits: the supervisor does not answer")
 
     async def _scan_once(
         self, person: Prepared, moment: str, start: int, *, again: bool = False, full: bool = False

@@ -44,7 +44,7 @@ from spinemat_interfaces.msg import (
     Pressure,
     StiffnessMap,
 )
-from spinemat_ros.codec import doubles, uint16s
+from spinemat_ros.codec import doubles, nanoseconds, uint16s
 from spinemat_ros.node import declare, declare_layout, header, publisher, subscription
 from spinemat_ros.spin import Stopper, run
 from spinemat_sim.faults import KINDS, MOVEMENTS, parse_faults
@@ -221,8 +221,9 @@ class MatSimulator(Node):
             self.get_logger().warning(f"refused {refusal} (said once)")
 
     def _on_hand(self, msg: HandControl) -> None:
+        age = 1e-9 * (self._now - nanoseconds(msg.header.stamp))
+        self._note(self._stage.hand(msg.held, age))
         self._hand_held = msg.held
-        self._stage.hand(msg.held)
 
     def _on_hold(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._hand_held = request.data

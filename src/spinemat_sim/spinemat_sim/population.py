@@ -46,6 +46,8 @@ TEMPLATE = tuple((np.cumsum(HEIGHTS) - 0.5 * HEIGHTS).tolist())
 
 CV_PERSON, CV_LEVEL = 0.25, 0.12  # of stiffness; total 0.28, the split is a choice
 CV_SIDE = 0.05  # left against right (choice)
+BREATH_RATE_SPREAD, BREATH_RATES = 1.8, (12.0, 20.0)  # per minute; the spread is a choice
+CV_BREATH_DEPTH, BREATH_DEPTHS = 0.35, (0.0005, 0.002)  # m; the variation is a choice
 ANGLE_CUT = 1.5  # standard deviations at which curvature is cut (choice)
 LEAST_ANGLES = (10.0, 8.0, 8.0)  # degrees standing: kyphosis, lordosis, neck (choice)
 
@@ -168,7 +170,7 @@ def from_row(row: int, seed: int = 0) -> Patient:
         left=tuple((0.5 * pair * (1.0 + skew)).tolist()),
         right=tuple((0.5 * pair * (1.0 - skew)).tolist()),
         tissue=tissue,
-        breathing=Breathing(rate=float(np.clip(rng.normal(14.0, 1.0), 12.0, 16.0)) / 60.0),
+        breathing=_breathing(rng),
         position=position,
         row=row,
     )
@@ -224,6 +226,13 @@ def _check_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InvalidInput("seed", seed, "a whole number, 0 or larger")
     return int(seed)
+
+
+def _breathing(rng: np.random.Generator) -> Breathing:
+    """Quiet breathing: 14 per minute, 12 to 20; the skin moves by 1 mm, 0.5 to 2 mm."""
+    rate = float(np.clip(14.0 + BREATH_RATE_SPREAD * rng.normal(), *BREATH_RATES)) / 60.0
+    depth = float(np.clip(1e-3 * _lognormal(rng, CV_BREATH_DEPTH, 1)[0], *BREATH_DEPTHS))
+    return Breathing(rate, depth)
 
 
 def _lognormal(rng: np.random.Generator, cv: float, size: int) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from spinemat.analysis.comparing import Comparison
 from spinemat.analysis.tables import gather
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
-from spinemat.rules import HAND_TIMEOUT, Sample
+from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME, Sample
 from spinemat.safety import State, Supervisor
 
 REQUIRED = ("finger_actuation", "spine_contour", "session_orchestrator")
@@ -40,7 +40,7 @@ _FIELDS = {
         "stage",
         "stage_reason",
     ),
-    "drive/command": ("cycle", "velocity"),
+    "drive/command": ("cycle", "velocity", "force_ceiling"),
     "drive/permit": ("cycle", "granted", "category"),
 }
 
@@ -75,8 +75,7 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
             while due < sample.stamp and act is not None:
                 act(supervisor, cycle)
                 due, act = next(inputs)
-        command = commands[i]
-        supervisor.commanded = command if command is not None else zeros
+        supervisor.commanded, supervisor.ceiling = commands[i] or (zeros, zeros)
         decision = supervisor.on_state(sample, np.inf)
         granted[i], category[i] = decision.granted, decision.category
         message = told.get(sample.cycle)
@@ -103,7 +102,7 @@ def _state(s: Supervisor, message: Any) -> dict[str, tuple[Any, Any]]:
 def _samples(
     bag: Bag, layout: MatLayout, found: dict[str, dict[str, Any]]
 ) -> tuple[list[Sample], list[Any]]:
-    """Return the drive's states, and the velocities that were commanded before each."""
+    """Return the drive's states, and the velocities and ceilings commanded before each."""
     a = found["drive/state"]
     if a["position"].ndim != 2 or a["position"].shape[1] != layout.n:
         raise BagError(
@@ -131,10 +130,10 @@ def _samples(
     commands: list[Any] = [None] * len(samples)
     c = found.get("drive/command")
     if c is not None and c["velocity"].ndim == 2 and c["velocity"].shape[1] == layout.n:
-        good = np.isfinite(c["velocity"]).all(axis=1)
-        known, velocity = c["cycle"][good], c["velocity"][good]
+        good = np.isfinite(c["velocity"] + c["force_ceiling"]).all(axis=1)
+        known, velocity, ceiling = (c[f][good] for f in ("cycle", "velocity", "force_ceiling"))
         at = np.searchsorted(known, a["cycle"], side="left") - 1
-        commands = [velocity[k] if k >= 0 else None for k in at]
+        commands = [(velocity[k], ceiling[k]) if k >= 0 else None for k in at]
     return samples, commands
 
 
@@ -149,7 +148,11 @@ def _begin(bag: Bag, layout: MatLayout, first: Sample, told: Any) -> Supervisor:
     parameters = about_json(bag, "parameters") or {}
     mine = parameters.get("safety_supervisor", {})
     required = tuple(mine.get("required_nodes", REQUIRED))
-    supervisor = Supervisor(layout, required)
+    longest = (
+        float(mine.get("max_session_time", SESSION_TIME)),
+        float(mine.get("max_pressing_time", PRESSING_TIME)),
+    )
+    supervisor = Supervisor(layout, required, longest=longest)
     cycle = first.cycle - 1
     for node in required:
         supervisor.heartbeat(node, cycle, -np.inf, True, "", layout.checksum)

@@ -60,7 +60,9 @@ class Result:
     """What one case showed.
 
     Attributes:
-        release: from the fault to all fingers under 1 N, s; NaN: the mat went on.
+        release: from the fault to all fingers under 1 N, s; NaN: the mat went on. Where the mat
+            may go on under the fault, from when the drive let go …
+        since_fault: … and here always from the fault.
         force: largest true force of any finger over its trip limit.
         highest: highest tip after all were down and before the reset, m.
     """
@@ -71,6 +73,7 @@ class Result:
     cause: str = ""
     detail: str = ""
     release: float = np.nan
+    since_fault: float = np.nan
     force: float = np.nan
     highest: float = np.nan
     wall_seconds: float = 0.0
@@ -172,6 +175,7 @@ class Campaign:
         result = Result(fault.name, moment, fault.software, without=without)
         t.odd = []
         t.prepare()
+        stops = len(self._stops())
         if without:
             t.set("safety_supervisor", "without_rule", without)
         sent = t.at(moment)
@@ -202,7 +206,9 @@ class Campaign:
             self._check_category(t, result.cause, since)
         t.leave()
         self._check_cause(t, fault, result, without, goes_on)
-        self._check_record(t, result, known)
+        self._check_record(t, result, known, stops)
+        if not fault.kills:
+            t.come_back()
         result.failed = (*result.failed, *t.odd)
         return result
 
@@ -240,14 +246,20 @@ class Campaign:
         height = np.array([m.position for m in t.truth])
         result.force = float((peak / t.layout.trip_limit).max())
         if not goes_on:
+            result.since_fault = self._free(t, cycle, force, since)
             if may_go_on:
                 stopping = (
                     m.cycle for m in t.truth if m.stage != Stage.RUNNING and m.cycle > since
                 )
                 since = next(stopping, since)
-            loaded = cycle[(cycle > since) & (force >= FREE).any(axis=1)]
-            result.release = (int(loaded.max(initial=since - 1)) + 1 - since) * t.layout.cycle
+            result.release = self._free(t, cycle, force, since)
             result.highest = float(height[cycle >= down].max())
+
+    @staticmethod
+    def _free(t: Trial, cycle: Any, force: Any, since: int) -> float:
+        """Time from a cycle until no finger presses any more, s."""
+        loaded = cycle[(cycle > since) & (force >= FREE).any(axis=1)]
+        return float((int(loaded.max(initial=since - 1)) + 1 - since) * t.layout.cycle)
 
     def _check_cause(
         self, t: Trial, fault: Fault, result: Result, without: str, goes_on: bool
@@ -286,14 +298,24 @@ class Campaign:
             if fall > FASTEST * SLOW_SPEED:
                 t.odd.append(f"a slow retraction at {1e3 * fall:.0f} mm/s")
 
-    def _check_record(self, t: Trial, result: Result, known: int) -> None:
-        """What was written has to be readable, and to hold what happened."""
+    def _stops(self) -> list[dict[str, Any]]:
+        """What the safety log says of stops."""
+        log = self._folder / "safety_events.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [entry for line in lines if (entry := json.loads(line))["kind"] == "stop"]
+
+    def _check_record(self, t: Trial, result: Result, known: int, before: int) -> None:
+        """What was written has to be readable, and to hold what happened.
+
+        Args:
+            t: the running mat.
+            result: of the case.
+            known, before: events of the graph, and stops in the safety log, when it began.
+        """
         full = "disk full" in result.fault
 
         def stops() -> list[dict[str, Any]]:
-            lines = (self._folder / "safety_events.jsonl").read_text(encoding="utf-8")
-            entries = [json.loads(line) for line in lines.splitlines()]
-            return [entry for entry in entries if entry["kind"] == "stop"]
+            return self._stops()[before:]
 
         try:
             if result.cause not in ("", "restart") and not full:

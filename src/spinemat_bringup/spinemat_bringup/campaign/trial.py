@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.publisher import Publisher
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
@@ -12,7 +13,7 @@ from std_srvs.srv import SetBool
 from spinemat_bringup.client import MatClient, NoAnswer, Sent
 from spinemat_bringup.graph import NodeSpec
 from spinemat_bringup.processes import Processes
-from spinemat_bringup.rig import FELT, WALL_LIMIT, Rig
+from spinemat_bringup.rig import DOWN, FELT, WALL_LIMIT, Rig
 from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import DrivePermit, PlantTruth, SessionState
 from spinemat_sim.patient import Patient
@@ -103,6 +104,15 @@ class Trial(Rig):
         self.cycles(60)
         self.tamper()
         self.cycles(60)
+
+    def come_back(self) -> None:
+        """Reset the mat; then nothing may move by itself."""
+        reset = self.cycle if self.stopped() else None
+        self.prepare()
+        if reset is not None:
+            height = np.array([m.position for m in self.truth if m.cycle > reset])
+            if height.max() > DOWN:
+                self.odd.append(f"a tip at {1e3 * height.max():.1f} mm after the reset")
 
     def leave(self) -> None:
         """Take back what the case put into the graph."""
