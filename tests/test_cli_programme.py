@@ -319,3 +319,32 @@ def test_a_record_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert status == 1 and str(file) in output and not file.exists()
     status, output = spinemat("record", "list", "--database", "mysql://somebody:secret@host/x")
     assert status == 1 and "postgresql://" in output and "secret" not in output
+
+
+# ---- sessions ----------------------------------------------------------------------------------
+
+ATHLETE = PERSONS / "athlete_25.yaml"
+MEASURES = ("--sex", "male", "--age", "41", "--stature", "1.75", "--mass", "80")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((), "--person FILE, or --unscreened with measures"),
+        (MEASURES, "--person FILE, or --unscreened with measures"),
+        (("--unscreened", *MEASURES), "--unscreened needs --id"),
+        (("--unscreened", "--id", "p1"), "--mass"),
+        (("--person", ATHLETE, "--id", "p1"), "has the measures"),
+        (("--person", "none.yaml"), "none.yaml"),
+        (("--unscreened", *MEASURES, "--id", "p", "--override", "c", "why"), "--override needs"),
+        (
+            ("--unscreened", *MEASURES, "--id", "p", "--trial", "t", "1"),
+            "--trial needs a --person",
+        ),
+    ],
+)
+def test_nobody_is_treated_unscreened_by_accident(
+    tmp_path: Path, arguments: tuple[Any, ...], word: str
+) -> None:
+    status, said = spinemat("session", "run", *arguments, cwd=tmp_path)
+    assert status == 2 and word in " ".join(said.split())

@@ -24,7 +24,7 @@ from mats import MAT, ROOT, XACRO
 from spinemat.drive import Stage
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
-from spinemat_bringup.gazebo_paths import gazebo_python
+from spinemat_bringup.gazebo_paths import MODULES, gazebo_python, missing_modules
 from spinemat_interfaces.msg import DriveCommand, DrivePermit, DriveState, HandControl, PlantTruth
 from spinemat_ros.codec import doubles, floats
 from spinemat_ros.node import publisher, subscription
@@ -160,6 +160,20 @@ def test_the_bridge_carries_what_both_sides_tell() -> None:
         assert topic("", name.split("/")[1]) == entry["gz_topic_name"]
         assert entry["direction"] == ("ROS_TO_GZ" if name == "gazebo/orders" else "GZ_TO_ROS")
     assert by_name["/clock"]["ros_type_name"] == "rosgraph_msgs/msg/Clock"
+
+
+def test_a_gazebo_without_its_python_modules_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in MODULES:
+        made = tmp_path.joinpath(*name.split("."))
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.with_suffix(".py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert missing_modules([str(tmp_path)]) == ""
+    (tmp_path / "sdformat14.py").unlink()
+    said = missing_modules([str(tmp_path)])
+    assert "sdformat14" in said and "ros-jazzy-gz-sim-vendor" in said and "\n" not in said
 
 
 def test_gazebos_python_modules_are_found_in_a_ros_installation(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def test_a_wish_that_cannot_be_is_one_line(wish: dict[str, Any], words: tuple[st
 @pytest.fixture
 def launching(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = import_module("spinemat_bringup.launching")
-    monkeypatch.setattr(module, "need", lambda *_names: None)  # as if all were installed
+    for name in ("need", "missing_modules"):
+        monkeypatch.setattr(module, name, lambda *_names: None)  # as if all were installed
     yield module
 
 

@@ -280,6 +280,18 @@ def test_a_level_rests_after_a_full_dose() -> None:
     assert tired.peak < 0.5 * 30.0
 
 
+def test_where_the_past_cannot_be_read_every_level_rests() -> None:
+    known, unknown = (
+        plan_session(PROGRAMMES["lower_back"], LAYOUT, ADULT, felt(ADULT), advice=a)
+        for a in (Advice.none(), Advice.unknown())
+    )
+    for with_past, without in zip(known.levels, unknown.levels, strict=True):
+        assert without.peak <= with_past.peak
+    assert unknown.levels[L4].peak < 0.75 * known.levels[L4].peak
+    assert any("not known" in text for text in unknown.levels[L4].why)
+    assert any("not known" in text for text in unknown.notes)
+
+
 def test_at_most_two_sessions_in_a_day() -> None:
     one, two = [past(0.3, 5.0, 0.5)], [past(0.3, 5.0, 0.5), past(0.6, 5.0, 0.5)]
     assert advise(one, NOW).wait is None

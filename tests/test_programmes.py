@@ -136,7 +136,7 @@ BOMB = b"a0: &a0 {x: 1}\n" + b"".join(
     [
         BOMB, b"", b"\xff\xfe\x00", b"a: [", b"[" * 5000, b"when: 2024-99-99", b"a: !!timestamp x",
         b"a: !!int x", b"a: !!bool x", b"!!python/object:os.system {}", b"a: &a [*a]",
-        b"phases: " + b"9" * 6000,
+        b"phases: " + b"9" * 6000, b"version: 1\nversion: 2\n",
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_programme_is_refused(tmp_path: Path, text: bytes) -> None:

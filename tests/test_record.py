@@ -151,6 +151,7 @@ def test_everything_told_reads_back_and_telling_it_twice_changes_nothing(store: 
     assert session["started"].utcoffset() == timedelta(0)
     assert date.fromordinal(session["day"]) == AT.date()
     assert there["persons"][0]["intake"]["age"] == 45 and there["persons"][0]["group_name"]
+    assert session["intake"] == there["persons"][0]["intake"]
     levels = {row["level"]: row for row in there["levels"]}
     assert levels["L4"]["stiffness_n_per_m"] == 11e3 and levels["L4"]["valid"] is True
     assert levels["T8"]["stiffness_n_per_m"] is None and levels["T8"]["reason"] == "no contact"
@@ -171,6 +172,7 @@ def test_past_doses_are_arrays_from_l5_to_c1(store: Store) -> None:
     np.testing.assert_array_equal(np.flatnonzero(one.work), [UP.index("L5"), UP.index("C1")])
     assert (one.work[0], one.peak[0], one.work[23]) == (2.0, 21.0, 0.5)
     assert one.completed and one.comfort[0].place == "L5" and one.comfort[0].value == 3.0
+    assert one.ended == AT + timedelta(minutes=10) and two.ended == two.started
     assert not two.completed and two.sham and not two.work.any()
     assert [p.session_id for p in store.past_doses("p1", AT + timedelta(days=1))] == ["s2"]
 
@@ -228,30 +230,53 @@ def test_migrations_make_what_the_schema_says(store: Store) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_a_version_1_database_is_brought_here_with_its_rows(
+def test_an_older_database_is_brought_here_with_its_rows(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Store(database.url) as store:
         tell_all(store)
     folder = tmp_path / "migrations"
     shutil.copytree(opening_module.MIGRATIONS, folder)
-    (folder / "versions" / "0002_more.py").write_text(
+    (folder / "versions" / "9999_more.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        f"revision, down_revision = '9999', '{VERSION}'\n"
         "def upgrade():\n"
         "    with op.batch_alter_table('sessions') as table:\n"
         "        table.add_column(sa.Column('more', sa.Text()))\n"
     )
     monkeypatch.setattr(opening_module, "MIGRATIONS", folder)
-    monkeypatch.setattr(opening_module, "VERSION", "0002")
+    monkeypatch.setattr(opening_module, "VERSION", "9999")
     with Store(database.url) as store, store.reading() as connection:
         columns = [c["name"] for c in sa.inspect(connection).get_columns("sessions")]
         assert "more" in columns
         assert len(connection.execute(sa.text("SELECT * FROM levels")).all()) == 3
     monkeypatch.undo()
-    with pytest.raises(StoreError, match=f"version 0002, known up to {VERSION}") as caught:
+    with pytest.raises(StoreError, match=f"version 9999, known up to {VERSION}") as caught:
         Store(database.url)
     assert caught.value.kind == "newer" and not caught.value.temporary
+
+
+def test_a_session_of_version_1_has_no_answers_of_its_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_module, "VERSION", "0001")
+    Store(database.url).close()
+    monkeypatch.undo()
+    engine = make_engine(opening_module.database_url(database.url), 1.0)
+    old = "'p1','mat','2026-01-01','2026-01-01',1,'demo','1','REPORT','completed','','','0'"
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO persons (id, intake) VALUES ('p1', '{}')"))
+        connection.execute(
+            sa.text(
+                "INSERT INTO sessions (id, person_id, mat, started, last_known, day, programme,"
+                " programme_version, phase, state, cause, folder, software)"
+                f" VALUES ('s1',{old})"
+            )
+        )
+    engine.dispose()
+    with Store(database.url) as store:
+        (session,) = store.sessions("p1")
+        assert session["intake"] is None and session["programme"] == "demo"
 
 
 def test_tables_of_something_else_are_not_touched(database: Database) -> None:
@@ -512,12 +537,17 @@ def test_recovery_leaves_other_mats_alone_and_puts_unreadable_journals_aside(
         writer = BackgroundWriter("postgresql://x@127.0.0.1:9/x", tmp_path)
         writer.add_event("s1", "x", "kept", at=AT)
         writer.add_event("s1", "x", "kept, too", at=AT)
-        until(lambda: cut.exists() and len(read_notes(cut)) == 2)
+        until(lambda: cut.exists() and len(read_notes(cut)[0]) == 2)
         writer.close(0.0)
         with cut.open("a") as file:
             file.write('["s1", {"ut')  # cut off
-        journal_path(tmp_path, "odd").write_text("oops\n")
+        lines = cut.read_text().splitlines(keepends=True)
+        damaged = [lines[0], "\0\0\0\n", *lines[1:]]
+        journal_path(tmp_path, "odd").write_text("".join(damaged))
+        cut.unlink()
         assert [b.session_id for b in store.recover(tmp_path)] == ["s1"]
+        (trouble,) = store.troubles
+        assert "odd" in trouble and "line 2 is not a note" in trouble
         assert len(store.session("s1")["events"]) == 2
         assert store.session("s2")["sessions"][0]["state"] == "running"
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["odd.record.jsonl.unreadable"]
@@ -527,7 +557,7 @@ def test_a_journal_that_cannot_be_written_whole_is_not_written_at_all(tmp_path: 
     notes = read_back(tmp_path)
     path = tmp_path / "j.jsonl"
     append_notes(path, notes)
-    assert read_notes(path) == notes
+    assert read_notes(path) == (notes, "")
     size = path.stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
@@ -536,16 +566,16 @@ def test_a_journal_that_cannot_be_written_whole_is_not_written_at_all(tmp_path: 
             append_notes(path, notes)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.stat().st_size == size and read_notes(path) == notes
+    assert path.stat().st_size == size and read_notes(path) == (notes, "")
 
 
 def read_back(folder: Path) -> list[Any]:
     writer = BackgroundWriter("postgresql://x@127.0.0.1:9/x", folder / "journals")
     tell_all(writer)
     path = journal_path(folder / "journals", "s1")
-    until(lambda: path.exists() and len(read_notes(path)) >= 12)
+    until(lambda: path.exists() and len(read_notes(path)[0]) >= 12)
     writer.close(0.0)
-    return read_notes(path)
+    return read_notes(path)[0]
 
 
 # ---- deleting ----------------------------------------------------------------------------
@@ -557,6 +587,7 @@ def test_deleting_a_person_is_for_good(database: Database, tmp_path: Path) -> No
     for path in (folder, foreign, journals):
         path.mkdir()
     journal_path(journals, "s-ZEBRA-1").write_text("")
+    (journals / "s-ZEBRA-9.record.jsonl.unreadable").write_text('["s", "ZEBRA-77"')
     with Store(database.url) as store:
         tell_all(store)
         begin(store, "s-ZEBRA-1", "ZEBRA-77", folder=str(folder))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from mats import MAT
 from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions
-from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response
+from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response, rows_beside
 from spinemat.breathing import BreathingEstimate, BreathWatch
 from spinemat.contour import SpinePlace, expected_place, fit_contour
 from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
+from spinemat.errors import InvalidInput
 from spinemat.findings import evenness, findings, over_trend
 from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
@@ -292,6 +293,7 @@ def test_figures_of_agreement() -> None:
     assert intraclass(a, a + 2.0) < 0.4
     assert area_under_roc(np.array([2.0, 3.0]), np.array([1.0, 0.0])) == 1.0
     assert area_under_roc(np.array([1.0]), np.array([1.0])) == 0.5
+    assert area_under_roc(np.array([np.nan]), np.array([1.0, np.nan])) == 0.0, "a miss"
 
 
 # --- on the plant -------------------------------------------------------------------------------
@@ -340,6 +342,39 @@ def test_nobody_on_the_mat_is_said() -> None:
     next(steps)
     with pytest.raises(ScanRefused, match="is anybody on the mat"):
         next(steps)
+
+
+def test_few_rows_with_something_on_them_are_not_a_back() -> None:
+    loop = loop_of(presets()["average_adult"])
+    loop.control.exclude(np.arange(LAYOUT.n) >= 6)  # three rows feel something, like a bag
+    with pytest.raises(ScanRefused, match="only 3 rows feel a back, 4 are needed"):
+        scan_plant(loop)
+    assert loop.peak.max() < 5.0
+
+
+def test_what_a_level_may_get_holds_for_the_probes_of_a_scan() -> None:
+    share = np.ones(len(UP))
+    share[[UP.index("L4"), UP.index("T7")]] = 0.0, 0.5
+    loop = loop_of(presets()["average_adult"])
+    scan = SpineScan(LAYOUT, INTAKE, share=share)
+    strongest = np.zeros(LAYOUT.n)
+    for step in scan.steps(0, True):
+        if step.goal.amplitude.any():
+            most = step.goal.preload + step.goal.amplitude
+            np.maximum.at(strongest, step.goal.fingers, most)
+        loop.samples.clear()
+        _, outcome = loop.press(step.goal)
+        scan.take(outcome, loop.samples)
+    beside = rows_beside(LAYOUT.row_x, np.array([scan.place.levels[v] for v in UP]))
+    rows = strongest.reshape(-1, 2).max(axis=1)
+    assert (rows[beside[:, UP.index("L4")]] <= 2.5).all(), "contact only"
+    assert (rows[beside[:, UP.index("T7")]] <= 10.0).all()
+    assert rows.max() > 18.0
+    levels = {e.level: e for e in scan.levels() if e.side == "both"}
+    assert not levels["L4"].valid and levels["T10"].valid
+    for bad in (np.ones(3), np.full(len(UP), 1.5), np.full(len(UP), np.nan)):
+        with pytest.raises(InvalidInput, match="share"):
+            SpineScan(LAYOUT, INTAKE, share=bad)
 
 
 def test_a_load_cell_stuck_in_the_air_leaves_its_levels_out() -> None:

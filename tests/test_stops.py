@@ -21,6 +21,7 @@ from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import (
     ComfortReport,
+    Contour,
     Event,
     FingerState,
     SafetyState,
@@ -327,6 +328,32 @@ def test_a_plan_says_why_and_waits_for_a_clinician(planned: tuple[Mat, list[Sess
     assert not plans[-1].waiting
     assert after["L3"].peak < first["L3"].peak
     assert any("felt tender" in why for why in after["L3"].why)
+
+
+def test_what_hurt_before_the_treatment_is_not_pressed_in_it(
+    planned: tuple[Mat, list[SessionPlan]],
+) -> None:
+    (mat, plans), c = planned, planned[0].client
+    report = publisher(c._node, "comfort")
+    c.wait(lambda: report.get_subscription_count() > 0, 20.0, "session_orchestrator")
+    known = len(c.events)
+    report.publish(ComfortReport(pain=7, place="L5"))
+    c.wait(lambda: any(e.kind == "comfort" for e in c.events[known:]), 20.0, "comfort")
+    if plans[-1].waiting:
+        ask = ConfirmPlan.Request(accept=True, by="c1")
+        assert c.call(ConfirmPlan, "confirm_plan", ask).success
+    contours: list[Contour] = []
+    c.listen("contour", contours.append)
+    c.wait(lambda: bool(contours), 20.0, "contour")
+    at = dict(zip(contours[-1].levels, contours[-1].level_x, strict=True))["L5"]
+    row = int(np.abs(LAYOUT.row_x - at).argmin())
+    states: list[FingerState] = []
+    c.listen("fingers/state", states.append)
+    c.wait(lambda: any(floats(m.set_point).max() > 4.0 for m in states[-1:]), 120.0, "a press")
+    del states[:]
+    mat.cycles(round(2.5 / LAYOUT.cycle))  # a whole wave
+    pressed = np.max([floats(m.set_point) for m in states], axis=0)
+    assert pressed[2 * row : 2 * row + 2].max() < 2.5 < 4.0 < pressed.max()
 
 
 def test_a_report_of_pain_lowers_the_force_at_once_and_the_session_goes_on(treated: Mat) -> None:

@@ -36,6 +36,7 @@ LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m and N m/rad between regions
 MEAN_BACK = 0.43  # m from C7 to L4 of the back for which the springs are nominal
 SHEAR = 0.2  # spring between neighbours over their PA stiffness
 SPREAD = 0.5  # of the levels' spacing: over how much a tip's force spreads
+BESIDE = 0.2  # share of a tip's force from which a level counts as loaded (engineering choice)
 SACRAL = 0.025 * np.arange(-3, 1)  # m, places of the sacrum under S1's edge
 OCCIPITAL = 0.025 * np.arange(1, 4)  # m, places of the head over C1
 _REGION = np.array([1 if v in LUMBAR else 3 if v in NECK else 2 for v in UP])
@@ -170,6 +171,26 @@ def tip_shares(nodes: Array, at: Array) -> Array:
     spacing = np.interp(at, nodes, np.gradient(nodes))
     weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
     return np.asarray(weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
+
+
+def row_shares(row_x: Array, x: Array) -> Array:
+    """Share of each row's force on each level, shape (rows, 24); the rest is beyond them.
+
+    Args:
+        row_x: of the rows, shape (rows,), m.
+        x: of the levels, L5 first, shape (24,), m.
+    """
+    s1 = x[0] - (x[UP.index("C7")] - x[UP.index("L4")]) * ABOVE_SACRUM[-1]
+    nodes = np.concatenate([s1 + SACRAL, x, x[-1] + OCCIPITAL])
+    return tip_shares(nodes, row_x)[:, SACRAL.size : SACRAL.size + x.size]
+
+
+def rows_beside(row_x: Array, x: Array) -> NDArray[np.bool_]:
+    """Levels that each row loads, shape (rows, 24): `BESIDE` or more, or the nearest one."""
+    nearest = np.abs(row_x[:, None] - x[None, :]).argmin(axis=1)
+    found = row_shares(row_x, x) >= BESIDE
+    found[np.arange(nearest.size), nearest] = True
+    return found
 
 
 def _tips(back: Back, x: Array, at: Array) -> Array:

@@ -3,6 +3,7 @@
 Pure functions over sessions that are over. All rules and numbers are engineering choices; they
 are printed in `docs/programmes.md`:
 
+- Unknown: where earlier sessions cannot be read, every level counts as one that rests.
 - Rest: a level that had a full dose less than 20 h ago gets half of the force. A full dose is a
   peak of half of the region's press ceiling, or 2 J. At most two sessions with a dose in 20 h.
 - Progress (only in a course of some weeks): the first week has 0.6 of the programme's force, each
@@ -110,6 +111,12 @@ class Advice:
     def none() -> Advice:
         """Nothing is known of any session before."""
         return Advice(np.ones(len(UP)), ((),) * len(UP))
+
+    @staticmethod
+    def unknown() -> Advice:
+        """What was done in the last days cannot be said: every level counts as one that rests."""
+        why = f"Sessions before this one are not known: force × {RESTING:g}."
+        return Advice(np.full(len(UP), RESTING), ((why,),) * len(UP), (why,))
 
 
 def advise(

@@ -144,6 +144,11 @@ class Needs:
         if not 0.0 <= self.mobility <= 1.0:
             raise InvalidInput("needs.mobility", self.mobility, "0 to 1")
 
+    @property
+    def most(self) -> Array:
+        """Share of any force that a level may get, whatever is measured, shape (24,)."""
+        return np.asarray(np.minimum(self.level_factors, self.ceilings))
+
     @staticmethod
     def of_answers(record: PersonRecord, screening: Screening) -> Needs:
         """What a plan takes from a person's answers: limits, complaints and sentences.

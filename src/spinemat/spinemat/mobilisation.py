@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.anatomy import ABOVE_SACRUM, regional_sums, regions_at
-from spinemat.back_model import OCCIPITAL, SACRAL, UP, tip_shares
+from spinemat.anatomy import regional_sums, regions_at
+from spinemat.back_model import UP, row_shares, rows_beside
 from spinemat.gains import SLEW
 from spinemat.layout import REGIONS, MatLayout
 from spinemat.press_goal import MIN_PRELOAD, PressGoal, Waveform, wave
@@ -24,7 +24,6 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.int64]
 
-BESIDE = 0.2  # share of a tip's force from which a level counts as loaded (engineering choice)
 BASE_PART = 0.5  # of a regional sum, most that is held between presses (engineering choice)
 APPROACH = 0.03  # m/s: contact is known from the scan
 _CLOCK = np.linspace(1.0, 2.0, 60, endpoint=False)  # turns at which check_goal looks at sums
@@ -62,18 +61,12 @@ class OnMat:
     @cached_property
     def shares(self) -> Array:
         """Share of each row's force on each level, shape (rows, 24); the rest is beyond them."""
-        back = self.x[UP.index("C7")] - self.x[UP.index("L4")]
-        s1 = self.x[0] - back * ABOVE_SACRUM[-1]
-        nodes = np.concatenate([s1 + SACRAL, self.x, self.x[-1] + OCCIPITAL])
-        return tip_shares(nodes, self.layout.row_x)[:, SACRAL.size : SACRAL.size + self.x.size]
+        return row_shares(self.layout.row_x, self.x)
 
     @cached_property
     def beside(self) -> Mask:
-        """Levels that each row loads, shape (rows, 24): `BESIDE` or more, or the nearest."""
-        nearest = np.abs(self.layout.row_x[:, None] - self.x[None, :]).argmin(axis=1)
-        found = self.shares >= BESIDE
-        found[np.arange(nearest.size), nearest] = True
-        return found
+        """Levels that each row loads, shape (rows, 24); see `rows_beside`."""
+        return rows_beside(self.layout.row_x, self.x)
 
     @cached_property
     def touched(self) -> Mask:

@@ -203,7 +203,7 @@ def edit(
 ) -> SessionPlan:
     """Change the force at a level; what a clinician may do before the session.
 
-    All fingers that load the level (`mobilisation.BESIDE`) have their amplitude multiplied, in
+    All fingers that load the level (`back_model.BESIDE`) have their amplitude multiplied, in
     every step. Lowering is always possible. Raising is possible as far as every finger stays
     within what screening, age, comfort and the ledger leave of its limit, within the slew and
     within the regional sums; where a region is at its sum, lower another level first.

@@ -7,7 +7,7 @@ record can tell who the person is, and anything malformed is refused at this edg
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 from spinemat.anatomy import LEVELS, Intake, check_intake, region_of
 from spinemat.conditions import CONDITIONS
 from spinemat.errors import InvalidInput, choice, keys, number
+from spinemat.plain_yaml import PlainLoader
 from spinemat.symptoms import PLACES, WHEN, Symptom
 
 VERSION = 1  # of the format of person files
@@ -142,7 +143,7 @@ def parse_person(content: str | bytes, source: str = "given") -> PersonRecord:
         content = content.encode("utf-8") if isinstance(content, str) else content
         if len(content) > _FILE:
             raise InvalidInput("person file", source, f"at most {_FILE} bytes")
-        data = yaml.load(content.decode("utf-8"), Loader=_PlainLoader)
+        data = yaml.load(content.decode("utf-8"), Loader=PlainLoader)
     except InvalidInput:
         raise
     except Exception as error:  # PyYAML lets KeyError, IndexError, RecursionError and more through
@@ -294,18 +295,3 @@ def _check_plain(data: Any) -> None:
                 raise InvalidInput(field, "a huge number", f"at most {_LARGEST:g}")
         elif value is not None and not isinstance(value, float):
             raise InvalidInput(field, type(value).__name__, "mappings, lists, texts, numbers")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, and with every key once."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(set(names)) != len(names):
-            raise yaml.YAMLError("a key twice")
-        return super().construct_mapping(node, deep)

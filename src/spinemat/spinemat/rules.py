@@ -77,8 +77,12 @@ class Track:
             velocities would have led, m.
         asked, moved: commanded and measured way in FOLLOW_TIME, shape (n,), m; zeros at first.
         touched: fingers that carried load LEFT_TIME ago, shape (n,).
+        touching: how many these are.
+        led: whether any finger was commanded further than COMMANDED in FOLLOW_TIME.
         force_range, travel: how much force and position changed in LOOK_BACK, shape (n,), N and
-            m; None until so much is known. They hold between looks, so that a cause stays there.
+            m; zeros until so much is known. They hold between looks, so that a cause stays there.
+        stuck, frozen: fingers whose force stood still while the tip moved, and the other way
+            round, shape (n,); None: there are none.
     """
 
     def __init__(self, layout: MatLayout) -> None:
@@ -98,8 +102,10 @@ class Track:
         n = self._layout.n
         self.asked, self.moved = np.zeros((2, n))
         self.touched = np.zeros(n, dtype=bool)
-        self.force_range: Array | None = None
-        self.travel: Array | None = None
+        self.touching, self.led = 0, False
+        self.force_range, self.travel = np.zeros((2, n))
+        self.stuck: NDArray[np.bool_] | None = None
+        self.frozen: NDArray[np.bool_] | None = None
 
     def clear(self) -> None:
         """Forget what belongs to a drive that counts anew."""
@@ -135,17 +141,26 @@ class Track:
         if (i := self.back(FOLLOW_TIME)) is not None:
             self.asked = self.way[-1] - self.way[i]
             self.moved = self.position[-1] - self.position[i]
+            self.led = bool(np.abs(self.asked).max() > COMMANDED)
         if (i := self.back(LEFT_TIME)) is not None:
             self.touched = self.force[i] > TOUCHING
+            self.touching = int(np.count_nonzero(self.touched))
         self._looks = (self._looks + 1) % LOOKS
         if self._looks == 0 and len(self.force) == self.force.maxlen:
             self.force_range = np.ptp(np.array(self.force), axis=0)
             self.travel = np.ptp(np.array(self.position), axis=0)
+            change, moved = self.force_range, self.travel
+            self.stuck = _some((change < STUCK_FORCE) & (moved > STUCK_TRAVEL))
+            self.frozen = _some((moved < FROZEN_TRAVEL) & (change > FROZEN_FORCE))
 
     def back(self, seconds: float) -> int | None:
         """Index of the entry so long ago; None if that is not known."""
         steps = round(seconds / (self._every * self._layout.cycle))
         return -1 - steps if len(self.position) > steps else None
+
+
+def _some(found: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    return found if np.count_nonzero(found) else None
 
 
 @dataclass(frozen=True)
@@ -309,15 +324,13 @@ def _load_cell(v: View) -> str | None:
         return (
             f"{name}: {v.now.force[i]:.1f} N when down and unpowered; allowed: ± {LOAD_REST:g} N"
         )
-    moved = v.track.travel
-    if v.track.force_range is not None and moved is not None:
-        still = (v.track.force_range < STUCK_FORCE) & (v.now.force > TOUCHING)
-        if np.count_nonzero(bad := still & (moved > STUCK_TRAVEL) & sound):
-            name, i = _worst(v, bad, moved)
-            return (
-                f"{name}: load cell stuck at {v.now.force[i]:.1f} N while the tip moved by"
-                f" {1e3 * moved[i]:.1f} mm; allowed: it changes"
-            )
+    stuck, moved = v.track.stuck, v.track.travel
+    if stuck is not None and np.count_nonzero(bad := stuck & (v.now.force > TOUCHING) & sound):
+        name, i = _worst(v, bad, moved)
+        return (
+            f"{name}: load cell stuck at {v.now.force[i]:.1f} N while the tip moved by"
+            f" {1e3 * moved[i]:.1f} mm; allowed: it changes"
+        )
     return None
 
 
@@ -329,15 +342,13 @@ def _encoder(v: View) -> str | None:
         if np.count_nonzero(bad := (jump > JUMP) & sound):
             name, i = _worst(v, bad, jump)
             return f"{name}: {1e3 * jump[i]:.1f} mm in one cycle; allowed: up to {1e3 * JUMP:g} mm"
-    change = v.track.force_range
-    if change is not None and v.track.travel is not None:
-        still = v.track.travel < FROZEN_TRAVEL
-        if np.count_nonzero(bad := still & (change > FROZEN_FORCE) & sound):
-            name, i = _worst(v, bad, change)
-            return (
-                f"{name}: encoder stands still while force changed by {change[i]:.1f} N;"
-                " allowed: it moves"
-            )
+    frozen, change = v.track.frozen, v.track.force_range
+    if frozen is not None and np.count_nonzero(bad := frozen & sound):
+        name, i = _worst(v, bad, change)
+        return (
+            f"{name}: encoder stands still while force changed by {change[i]:.1f} N;"
+            " allowed: it moves"
+        )
     return None
 
 
@@ -359,8 +370,7 @@ def _pair(v: View) -> str | None:
 
 def _left(v: View) -> str | None:
     """Tips that lose the back at once, without having been commanded down."""
-    touched = v.track.touched
-    count = int(np.count_nonzero(touched))
+    touched, count = v.track.touched, v.track.touching
     if count < LEFT_FINGERS or v.now.stage != Stage.RUNNING:
         return None
     i = v.track.back(LEFT_TIME)
@@ -378,9 +388,9 @@ def _left(v: View) -> str | None:
 
 def _follows(v: View) -> str | None:
     """Tips that do not go where they are commanded to, up or down."""
-    asked, moved = v.track.asked, v.track.moved
-    if np.abs(asked).max() <= COMMANDED or v.now.stage != Stage.RUNNING:
+    if not v.track.led or v.now.stage != Stage.RUNNING:
         return None
+    asked, moved = v.track.asked, v.track.moved
     low, high = v.layout.finger.stroke
     blocked = (asked > 0.0) & ((v.now.force > TOUCHING) | (v.now.position > high - 0.002))
     blocked |= (asked < 0.0) & (v.now.position < low + 0.002)

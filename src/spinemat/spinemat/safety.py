@@ -88,6 +88,7 @@ class Supervisor:
     publishers: Mapping[str, int] = field(default_factory=dict)
     trip_limit: Array = field(init=False)
     region_limit: dict[str, float] = field(init=False)
+    _sorted: tuple[tuple[Rule, ...], ...] = field(init=False, default=((), (), ()))
     _track: Track = field(init=False)
     _before: Sample | None = field(init=False, default=None)
     _healthy: int = field(init=False, default=0)
@@ -256,8 +257,15 @@ class Supervisor:
         if good:
             self._track.add(sample, self.commanded)
         # good data is judged by all other rules, bad data by its own alone
-        rules = [rule for rule in self.rules if (rule.check is bad_data) is not good]
-        broken = [(rule, text) for rule in rules if (text := _judge(rule, view))]
+        if self._sorted[0] is not self.rules:
+            alone = tuple(rule for rule in self.rules if rule.check is bad_data)
+            others = tuple(rule for rule in self.rules if rule.check is not bad_data)
+            self._sorted = self.rules, others, alone
+        broken = []
+        for rule in self._sorted[1 if good else 2]:
+            text = _judge(rule, view)
+            if text:
+                broken.append((rule, text))
         self._broken = [f"{rule.name}: {text}" for rule, text in broken]
         if self.state is State.STARTING:
             waits = [*self._broken, *self._about_to_move()]

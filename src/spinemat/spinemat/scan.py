@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import Intake, regional_sums, regions_at
-from spinemat.back_model import UP
+from spinemat.back_model import UP, rows_beside
 from spinemat.breathing import BreathingEstimate
 from spinemat.contour import MIN_ROWS, ContourEstimate, expected_place, fit_contour, skin_height
 from spinemat.deconvolution import LevelMap
+from spinemat.errors import InvalidInput
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import RISE, PressGoal, Waveform
@@ -36,6 +37,7 @@ Array = NDArray[np.float64]
 LIGHT, FIRM = 1.5, 3.0  # N per finger
 LIGHT_TIME, FIRM_TIME = 2.4, 3.2  # s at each of them: together more than one breath and a half
 SETTLE_TIME = 0.5  # s after a change of force
+LEAST_PROBE = 1.0  # N over the preload: a probe that may press less is left out (choice)
 LEAST_REST = 0.6  # N per finger, lightest rest (engineering choice)
 SLOW, FAST = 0.005, 0.03  # m/s, approach to unknown and to known tissue
 GROUP_SPACING = 5  # rows between pairs that probe together: 230 mm
@@ -118,12 +120,26 @@ class SpineScan:
         intake: what is known about the person.
         expected: skin heights of an earlier scan, shape (n,), m, NaN unknown; allows to go fast.
         full: probe every row alone, and each side alone, instead of several rows at once.
+        share: of a probe's force that each level may get, L5 first, shape (24,), 0 to 1; None: all
+            of it. Rows beside a level that may hardly be pressed only rest on the back.
+
+    Raises:
+        InvalidInput: `share` has another shape, or values outside 0 to 1.
     """
 
     def __init__(
-        self, layout: MatLayout, intake: Intake, expected: Array | None = None, full: bool = False
+        self,
+        layout: MatLayout,
+        intake: Intake,
+        expected: Array | None = None,
+        full: bool = False,
+        share: Array | None = None,
     ) -> None:
         n = layout.n
+        share = np.ones(len(UP)) if share is None else share
+        if share.shape != (len(UP),) or not ((share >= 0.0) & (share <= 1.0)).all():
+            raise InvalidInput("share", share.tolist(), f"{len(UP)} values of 0 to 1, L5 … C1")
+        self._share = share
         self._layout = layout
         self._intake = intake
         self._full = full
@@ -134,7 +150,7 @@ class SpineScan:
         self.breath: BreathingEstimate | None = None
         self._segments: list[Segment] = []
         self._felt: list[Array] = []  # mean force in each rest, shape (n,), N
-        self._untouched: list[int] = []  # rows
+        self._left: dict[int, str] = {}  # rows that are not probed, and why
         self._probes: RowProbes | None = None
         self._map: LevelMap | None = None
         self._step: Step | None = None
@@ -218,7 +234,10 @@ class SpineScan:
         """Fingers that probe together: pairs far apart; in a full scan each pair, then sides."""
         good = np.isfinite(self.height.reshape(-1, 2)).all(axis=1)
         n = len(self._layout.rows)
-        self._untouched = [row for row in range(n) if not good[row]]
+        self._left = {row: "no contact" for row in range(n) if not good[row]}
+        spared = self._strength()[::2] < 0.5 * PRELOAD + LEAST_PROBE
+        self._left |= {row: "spared" for row in np.flatnonzero(good & spared).tolist()}
+        good &= ~spared
         spacing = n if self._full else GROUP_SPACING
         rows = [[r for r in range(f, n, spacing) if good[r]] for f in range(spacing)]
         groups = [[2 * r + side for r in group for side in (0, 1)] for group in rows]
@@ -231,13 +250,20 @@ class SpineScan:
             ]
         return [group for group in groups if group]
 
+    def _strength(self) -> Array:
+        """What a probe presses with each finger of a person who is heavy enough, shape (n,), N."""
+        end = [INTERVAL[region][1] for region in self._careful_regions()]
+        top = 0.5 * (np.array(end) + MARGIN)
+        levels = np.array([self.place.levels[v] for v in UP])
+        beside = rows_beside(self._layout.row_x, levels)
+        share = np.repeat(np.where(beside, self._share, 1.0).min(axis=1), 2)
+        return np.asarray(np.minimum(top, 0.97 * self._layout.press_limit) * share)
+
     def _probe(self, pressing: list[int], ramp: bool, hold: bool) -> PressGoal:
         """Press some fingers; every other one that touches rests at a light force."""
         fingers = self._touched()
         pressed = np.isin(fingers, pressing)
-        careful = self._careful_regions()
-        top = np.array([0.5 * (INTERVAL[careful[f]][1] + MARGIN) for f in fingers])
-        top = np.minimum(top, 0.97 * self._layout.press_limit[fingers]) * pressed
+        top = self._strength()[fingers] * pressed
         rest = np.full(fingers.size, 0.5 * PRELOAD)
         regions = np.array(self._layout.regions)[fingers]
         for region, allowed in regional_sums(self._intake.mass).items():
@@ -368,8 +394,8 @@ class SpineScan:
             self.breath = breathing_over(self._segments)
             offset = np.array([row.offset for row in self._layout.rows])
             self._probes = RowProbes(self._layout.row_x, offset)
-            for row in self._untouched:
-                self._probes.refuse(row, "no contact")
+            for row, why in self._left.items():
+                self._probes.refuse(row, why)
             fits = fit_segments(self._segments, self.breath)
             for segment, fit in zip(self._segments, fits, strict=True):
                 if segment.ramp:

@@ -37,6 +37,7 @@ class Begin:
     stiffness: bool
     start_cycle: int
     expected: tuple[float | None, ...] | None  # m, None: not known
+    share: tuple[float, ...] | None = None  # None: all of a probe's force everywhere
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read(name: str, text: str) -> Entry:
     """
     try:
         values = json.loads(text)
-        for field in ("expected", "contact"):
+        for field in ("expected", "contact", "share"):
             if isinstance(values.get(field), list):
                 values[field] = tuple(values[field])
         return KINDS[name](**values)

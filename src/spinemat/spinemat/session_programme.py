@@ -17,6 +17,7 @@ import yaml
 from spinemat.anatomy import HEAVIEST, TRUNK, region_of
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
+from spinemat.plain_yaml import PlainLoader
 from spinemat.press import GATED_RATE
 from spinemat.press_goal import MAX_DURATION, Waveform, check_goal
 from spinemat.programme_fields import (
@@ -214,15 +215,6 @@ class Programme:
     phases: tuple[Phase, ...] = setting(OneOfKinds(KINDS, 60), "in order")
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Aliases let a few lines unfold into gigabytes, and no programme needs them."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
-
-
 class Timing(NamedTuple):
     """How long a programme takes on an average back, s."""
 
@@ -260,14 +252,14 @@ def load_programme(path: str | Path) -> Programme:
         if len(text) > MOST_LETTERS or text.count("[") + text.count("{") > MOST_BRACKETS:
             allowed = f"up to {MOST_LETTERS} characters, {MOST_BRACKETS} brackets"
             raise InvalidInput("programme file", str(path), allowed)
-        data = yaml.load(text, _WithoutAliases)
+        data = yaml.load(text, PlainLoader)
     except InvalidInput:
         raise
     except OSError as error:
         allowed = f"a readable file ({error.strerror})"
         raise InvalidInput("programme file", str(path), allowed) from error
     except Exception as error:  # YAML's constructors raise whatever Python raises underneath
-        allowed = "valid YAML in UTF-8, without aliases"
+        allowed = "valid YAML in UTF-8, no key twice, no aliases"
         raise InvalidInput("programme file", str(path), allowed) from error
     programme = parse_programme(data)
     if programme.name != path.stem:

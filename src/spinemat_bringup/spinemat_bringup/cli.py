@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -23,20 +22,19 @@ from spinemat_bringup.cli_common import (
     namespace_option,
     out_option,
     patient_option,
+    person_options,
     plain_errors,
     record_option,
-    say,
     seed_option,
     session_bar,
-    simple,
 )
 from spinemat_bringup.cli_evaluate import evaluate
 from spinemat_bringup.cli_patient import patient_group
 from spinemat_bringup.cli_person import person_group
 from spinemat_bringup.cli_programme import programme_group
 from spinemat_bringup.cli_record import record_group
-from spinemat_bringup.cli_report import report_after, session_report
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
+from spinemat_bringup.cli_session import session
 from spinemat_bringup.graph import NO_RECORD, SIMULATORS
 from spinemat_bringup.outcome import software_version
 
@@ -206,93 +204,8 @@ def _stop_quietly(client: Any) -> None:
         console.print(f"stop: {error}; the drive stage releases by itself")
 
 
-def _person_options(function: Any) -> Any:
-    for option in (
-        click.option("--mass", type=float, required=True, help="kg, 35 to 165."),
-        click.option("--stature", type=float, required=True, help="m, 1.50 to 1.98."),
-        click.option("--age", type=float, required=True, help="years, 18 to 100."),
-        click.option("--sex", type=click.Choice(("female", "male")), required=True),
-    ):
-        function = option(function)
-    return function
-
-
-@main.group()
-def session() -> None:
-    """Run and steer sessions on a running mat."""
-
-
-@session.command("run")
-@_person_options
-@click.option("--id", "person_id", default="anonymous", show_default=True, help="Synthetic id.")
-@click.option("--programme", default="daily_5", show_default=True)
-@namespace_option
-def session_run(
-    sex: str,
-    age: float,
-    stature: float,
-    mass: float,
-    person_id: str,
-    programme: str,
-    namespace: str,
-) -> None:
-    """Run one session on a mat that is up; Ctrl-C releases and ends it."""
-    from spinemat_bringup.client import MatClient
-    from spinemat_interfaces.action import RunSession
-
-    goal = RunSession.Goal(
-        person_id=person_id, sex=sex, age=age, stature=stature, mass=mass, programme=programme
-    )
-    with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
-        with session_bar() as show:
-            result = client.run_session(goal, show, interrupt.wanted)
-        if result.success and result.folder:
-            client.wait_recorded(result.folder)
-    console.print(result.message or "completed", soft_wrap=True)
-    if result.folder:
-        console.print(f"Record: {result.folder}", soft_wrap=True)
-    if result.success and result.folder:
-        report_after(Path(result.folder))
-    if not interrupt.wanted():
-        sys.exit(130)
-    sys.exit(0 if result.success and result.stops == 0 else 1)
-
-
-@session.command("pause")
-@namespace_option
-def session_pause(namespace: str) -> None:
-    """Unload the fingers and wait."""
-    simple("pause", namespace)
-
-
-@session.command("resume")
-@namespace_option
-def session_resume(namespace: str) -> None:
-    """Go on after a pause."""
-    simple("resume", namespace)
-
-
-@session.command("adjust")
-@click.option("--strength", type=float, default=math.nan, help="Share of the start's, 0 to 1.")
-@click.option("--rate", type=float, default=math.nan, help="Hz, 0.2 up to the start's rate.")
-@click.option(
-    "--region",
-    "regions",
-    multiple=True,
-    type=click.Choice(("neck", "thoracic", "lumbar")),
-    help="Go on with this region and others named so; the rest is only touched.",
-)
-@namespace_option
-def session_adjust(strength: float, rate: float, regions: tuple[str, ...], namespace: str) -> None:
-    """Change strength, rate or area while a press runs, never above what was planned."""
-    from spinemat_bringup.client import MatClient
-
-    with plain_errors(), MatClient(namespace) as client:
-        say(*client.adjust(strength, rate, regions))
-
-
 @main.command()
-@_person_options
+@person_options()
 @click.option("--contour-only", is_flag=True, help="Skip the stiffness probes.")
 @namespace_option
 def scan(
@@ -344,12 +257,12 @@ def test(arguments: tuple[str, ...]) -> None:
     sys.exit(run_tests(arguments))
 
 
-session.add_command(session_report)
 record_group.add_command(record_bag)
 for command in (
     patient_group,
     programme_group,
     person_group,
+    session,
     record_group,
     bag_group,
     bench,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def bag_info(path: Path, json_file: Path | None) -> None:
 
     with opened(path) as bag:
         counts, seconds, about = bag.counts, bag.seconds, dict(bag.about)
+        for _ in bag.messages():  # a damaged block is found only by reading it
+            pass
         person = about_json(bag, "person") or {}
         facts = {
             "bag": str(bag.path),
@@ -148,6 +151,8 @@ def bag_report(path: Path, out: Path | None, mat_config: Path | None) -> None:
         whole = bag.session is not None and bag.path.name == "bag" and bag.closed
         if folder is None or out is not None or not whole:
             folder = out or _beside(path, "_report")
+            if not (folder / "session.json").exists():  # the copy of an earlier report
+                shutil.rmtree(folder / "bag", ignore_errors=True)
             mend(bag, folder / "bag")
         person = about_json(bag, "person") or {}
         extra = {"software": f"SpineMat {bag.about.get('software', '')}".strip()}
@@ -216,7 +221,7 @@ def bag_analyse(
                 jobs=jobs,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise click.ClickException(f"--address: {address!r}: {error}") from error
     bad = rows[rows["error"] != ""]
     good = rows[rows["error"] == ""]
@@ -257,13 +262,14 @@ def bag_rerun(
     with opened(path) as bag, console.status("estimators and rules run again"):
         found = rerun(bag, layout_of(bag, mat_config), (only,) if only else WHAT)
     table = Table("results of")
-    for name in ("compared", "equal", "not recorded"):
+    for name in ("compared", "equal", "not recorded", "did not come again"):
         table.add_column(name, justify="right")
     table.add_column("largest difference")
     for topic, c in found.comparisons.items():
         worst = ", ".join(f"{name} {gap:.3g}" for name, gap in c.largest.items())
         equal = c.compared - c.differing
-        table.add_row(topic, str(c.compared), str(equal), str(c.unmatched), worst or "none")
+        counts = (c.compared, equal, c.unmatched, c.missing)
+        table.add_row(topic, *map(str, counts), worst or "none")
     console.print(table)
     for c in found.comparisons.values():
         for example in c.examples:

@@ -29,6 +29,7 @@ PHASES = (
     "report",
     "aborted",
 )
+TREAT = PHASES.index("treat")
 SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
 
 console = Console()
@@ -86,6 +87,22 @@ record_option = click.option(
     show_default=True,
     help="What goes into the recording of a session; none: no recording, no report.",
 )
+
+
+def person_options(required: bool = True) -> Callable[[Any], Any]:
+    """Return a decorator with the options for the measures of a body."""
+
+    def decorated(function: Any) -> Any:
+        for option in (
+            click.option("--mass", type=float, required=required, help="kg, 35 to 165."),
+            click.option("--stature", type=float, required=required, help="m, 1.50 to 1.98."),
+            click.option("--age", type=float, required=required, help="years, 18 to 100."),
+            click.option("--sex", type=click.Choice(("female", "male")), required=required),
+        ):
+            function = option(function)
+        return function
+
+    return decorated
 
 
 class Interrupt:
@@ -146,25 +163,40 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def session_bar() -> Iterator[Callable[[Any], None]]:
-    """Show a session's progress: phase, bar, time left."""
+def session_bar(cue: Callable[[], str] = lambda: "") -> Iterator[Callable[[Any], None]]:
+    """Show a session's progress: phase, bar, time left, where it presses, and lead the breath.
+
+    Args:
+        cue: says what to do with the breath now; empty: nothing.
+    """
     columns = (
         TextColumn("{task.fields[phase]:<11}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[where]}"),
+        TextColumn("[bold cyan]{task.fields[cue]}"),
         TextColumn("[dim]{task.fields[detail]}"),
     )
     interactive = console.is_terminal
     with Progress(*columns, console=console, disable=not interactive) as bar:
-        task = bar.add_task("session", total=1.0, phase="", left="", detail="")
+        task = bar.add_task("session", total=1.0, phase="", left="", detail="", where="", cue="")
         said = ""
 
         def show(state: Any) -> None:
             nonlocal said
             phase = PHASES[state.phase]
             left = f"{state.time_left / 60:.0f}:{state.time_left % 60:02.0f} left"
-            bar.update(task, completed=state.progress, phase=phase, left=left, detail=state.detail)
+            treats = state.phase == TREAT
+            bar.update(
+                task,
+                completed=state.progress,
+                phase=phase,
+                left=left,
+                detail=state.detail,
+                where=f"{state.level} {state.force:.0f} N" if treats and state.level else "",
+                cue=cue() if treats else "",
+            )
             line = f"{phase}{': ' if state.detail else ''}{state.detail}"
             if not interactive and line != said:
                 said = line

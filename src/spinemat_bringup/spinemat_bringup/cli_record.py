@@ -38,21 +38,30 @@ def record_group() -> None:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Store]:
-    """Open a record that is there, and say in one line what goes wrong with it."""
-    from spinemat_session.record import Store, StoreError
-    from spinemat_session.record.opening import database_url
+def record_errors() -> Iterator[None]:
+    """Turn what the database cannot do, and values it refuses, into one clear line."""
+    from spinemat_session.record import StoreError
 
     with input_errors():
         try:
-            found = database_url(url)
-            sqlite = found.get_backend_name() == "sqlite"
-            if sqlite and not Path(found.database or "").is_file():
-                raise click.ClickException(f"{found.database}: there is no record (--database)")
-            with Store(url) as store:
-                yield store
+            yield
         except StoreError as error:
             raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """Open a record that is there, and say in one line what goes wrong with it."""
+    from spinemat_session.record import Store
+    from spinemat_session.record.opening import database_url
+
+    with record_errors():
+        found = database_url(url)
+        sqlite = found.get_backend_name() == "sqlite"
+        if sqlite and not Path(found.database or "").is_file():
+            raise click.ClickException(f"{found.database}: there is no record (--database)")
+        with Store(url) as store:
+            yield store
 
 
 @record_group.command("list")

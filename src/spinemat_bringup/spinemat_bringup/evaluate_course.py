@@ -132,7 +132,8 @@ def course(
     outcome.check("over_limits_n", max(s.over for s in sessions), "<=", 0.0)
     outcome.check("sessions_near_lifting", sum(bool(s.lifting) for s in sessions), "==", 0)
     outcome.check("ledger_rules_broken", len(broken), "==", 0)
-    outcome.check("levels_called_changed_that_are_not", found["false_share"], "<=", 0.05)
+    if found["levels_truly_same"]:  # the fewest people have none
+        outcome.check("levels_called_changed_that_are_not", found["false_share"], "<=", 0.05)
     for name, held, free in checked:
         outcome.check(f"plant_{name}_over_limits_n", max(held.over, free.over), "<=", 0.0)
         outcome.check(f"plant_{name}_peak_off", abs(held.peak), "<=", PEAK_OFF)
@@ -297,7 +298,8 @@ def figures(judged: Sequence[Judged]) -> dict[str, Any]:
         "said_minus_true_sd": float(np.std(said - true)),
         "levels_truly_softer_share": float(changed.mean()),
         "sensitivity": share(softer, changed),
-        "false_share": share(softer | stiffer, same) if same.any() else 0.0,
+        "levels_truly_same": int(same.sum()),
+        "false_share": share(softer | stiffer, same),
         "levels_called_softer_share": float(softer.mean()),
         "people_truly_softer": int(truly.sum()),
         "people_called_softer": int(is_softer.sum()),

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from launch.events.process import ProcessExited
 from launch_ros.actions import Node, SetParameter
 from launch_ros.parameter_descriptions import ParameterValue
 
-from spinemat_bringup.gazebo_paths import gazebo_python
+from spinemat_bringup.gazebo_paths import missing_modules, python_path
 from spinemat_bringup.graph import (
     MARKERS,
     NAMESPACE,
@@ -201,6 +202,10 @@ def _sim(values: Mapping[str, str]) -> Sequence[Action]:
     if wanted.sim == "gazebo":
         need("gz", "ros_gz_bridge")
     told = prepare(wanted, namespace)
+    if wanted.sim == "gazebo":
+        missing = missing_modules(told["python_path"])
+        if missing:
+            raise Refused(missing)
     actions: list[Action] = [SetParameter("use_sim_time", True)]
     deaths = _Deaths()
     if wanted.sim == "gazebo":
@@ -240,6 +245,9 @@ def need(*names: str) -> None:
         debian = "ros-jazzy-ros-gz" if "gz" in name else f"ros-jazzy-{name.replace('_', '-')}"
         try:
             if name == "gz" and shutil.which(name) is None:
+                raise LookupError
+            if name == "robot_state_publisher" and find_spec("xacro") is None:
+                name, debian = "xacro", "ros-jazzy-xacro"
                 raise LookupError
             if name != "gz":
                 get_package_prefix(name)
@@ -335,11 +343,10 @@ def _gazebo(
     deaths: _Deaths,
 ) -> list[Action]:
     """Return Gazebo's server, its window and the bridge; mats do not see each other's Gazebo."""
-    path = [*gazebo_python(), os.environ.get("PYTHONPATH", ""), *told["python_path"]]
     own = ENVIRONMENT | {
         "GZ_PARTITION": f"spinemat{namespace.replace('/', '_')}_{os.getpid()}",
         "GZ_IP": "127.0.0.1",
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),  # of the system that the world loads
+        "PYTHONPATH": python_path(told["python_path"]),  # of the system that the world loads
     }
 
     def gz_sim(name: str, *words: str) -> ExecuteProcess:

@@ -1,13 +1,29 @@
-"""Scans and self-tests as tables for people: mm, degrees, N/mm."""
+"""Scans, self-tests and plans as tables for people: mm, degrees, N/mm."""
 
 from __future__ import annotations
 
 import math
 
 from rich.table import Table
+from rich.text import Text
 
 from spinemat_interfaces.action import Calibrate, ScanSpine
-from spinemat_interfaces.msg import LevelStiffness
+from spinemat_interfaces.msg import LevelStiffness, SessionPlan
+
+
+def plan_table(plan: SessionPlan) -> Table:
+    """What each level is to get, and why."""
+    table = Table(
+        title=f"{plan.title}: {plan.total / 60:.0f} min, {plan.pressing / 60:.0f} of pressing",
+        title_justify="left",
+    )
+    for name in ("level", "peak, N", "presses", "work, J", "why"):
+        table.add_column(name, justify="left" if name in ("level", "why") else "right")
+    for dose in plan.levels:
+        if dose.peak > 0.0 or dose.why:
+            numbers = f"{dose.peak:.1f}", f"{dose.cycles:.0f}", f"{dose.work:.2f}"
+            table.add_row(dose.level, *numbers, Text(" ".join(dose.why)))
+    return table
 
 
 def calibration_table(result: Calibrate.Result) -> Table:

@@ -36,17 +36,24 @@ class Difference(NamedTuple):
 
 
 def difference(
-    first: tuple[float, float], second: tuple[float, float], less: str, more: str
+    first: tuple[float, float],
+    second: tuple[float, float],
+    less: str,
+    more: str,
+    quantile: float = 1.96,
+    least: float = 0.0,
 ) -> Difference:
     """Compare a number before and after.
 
     Args:
         first, second: value and standard error before and after; NaN: not measured.
         less, more: what a change beyond chance is called.
+        quantile: of the errors' distribution, 97.5 %.
+        least: detectable change below which none is believed, in the unit of the number.
     """
     (before, before_error), (after, after_error) = first, second
     change = after - before
-    detectable = 1.96 * float(np.hypot(before_error, after_error))
+    detectable = max(quantile * float(np.hypot(before_error, after_error)), least)
     verdict = NO_CHANGE
     if not np.isfinite(change) or not np.isfinite(detectable):
         change = detectable = float("nan")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy.stats import t
+
 from spinemat_recording.change import NO_CHANGE, NOT_TWICE, Difference, difference
 from spinemat_recording.csv_tables import write_csv
 from spinemat_recording.rendering import render
@@ -27,6 +29,9 @@ MEASURES = {  # name for people, words for less and more
     "stress": ("Stress, 0 none to 10 worst", "less", "more"),
 }
 SAID = ("pain", "comfort", "function", "sleep", "stress")
+SCATTER = ("trunk_stiffness_ratio", *SAID)  # their errors are the scatter within a week
+# points of 10: pain, Childs 2005 (Spine 30: 1331); function, Stratford 1995; the others by choice
+LEAST_SAID = 2.0
 
 
 class Week(NamedTuple):
@@ -230,7 +235,11 @@ def _first_to_last(name: str, weeks: tuple[Week, ...]) -> Difference:
     first, last = weeks[0], weeks[-1]
     unknown = math.nan, math.nan
     second = (last.value, last.error) if len(weeks) > 1 else unknown
-    found = difference((first.value, first.error), second, less, more)
+    quantile, least = 1.96, 0.0
+    if name in SCATTER:  # the error itself comes from few values
+        quantile = float(t.ppf(0.975, max(first.n + last.n - 2, 1)))
+        least = LEAST_SAID if name in SAID else 0.0
+    found = difference((first.value, first.error), second, less, more, quantile, least)
     if found.verdict == NOT_TWICE and len(weeks) > 1:  # without errors nobody can judge it
         change = last.value - first.value
         return found._replace(change=change, verdict="not judged: no error known")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from rosbags.interfaces import QosDurability
@@ -51,24 +52,24 @@ def mend(bag: Bag, folder: str | Path | None = None) -> tuple[Path, int]:
         if path.exists():
             raise InvalidInput("folder", str(path), "a place where nothing is")
     work = target.with_name(f"{target.name}.work")
-    writer = SessionFolder(work, _Recorded(bag), about=dict(bag.about))
-    topics: dict[str, BagTopic] = {}
-    for channel, time, raw in bag.messages():
-        if channel.name not in topics:
-            topics[channel.name] = _topic(channel)
-        writer.write(topics[channel.name], time, raw)
-    writer.close()
-    writer.close_lines()
-    if writer.failure:
-        raise OSError(writer.failure)
-    (work / "events.jsonl").unlink(missing_ok=True)
-    if folder or not bag.path.is_dir():
-        (work / "bag").rename(target)
-    else:
-        old.rename(old.with_name(f"{name}.cut"))
-        target = old
-        (work / "bag").rename(target)
-    work.rmdir()
+    shutil.rmtree(work, ignore_errors=True)  # of a try that did not come to its end
+    try:
+        writer = SessionFolder(work, _Recorded(bag), about=dict(bag.about))
+        topics: dict[str, BagTopic] = {}
+        for channel, time, raw in bag.messages():
+            if channel.name not in topics:
+                topics[channel.name] = _topic(channel)
+            writer.write(topics[channel.name], time, raw)
+        writer.close()
+        writer.close_lines()
+        if writer.failure:
+            raise OSError(writer.failure)
+        if not folder and bag.path.is_dir():
+            old.rename(old.with_name(f"{name}.cut"))
+            target = old
+        writer.bag_path.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return target, writer.messages
 
 

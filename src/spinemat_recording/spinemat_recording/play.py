@@ -23,6 +23,8 @@ from spinemat_ros.spin import make_executor
 
 CLOCK_PERIOD = SECOND // 100  # ns of recorded time between clocks
 LOOK_ROUND = 1.5  # s in which a mat that is up is discovered
+LOOK_AGAIN = 1.0  # s between two looks for a mat that has come up meanwhile
+ALIVE = ("drive/state", "safety/state")  # tell of a mat, whatever is played
 DEPTH = 1000  # messages that a slow listener may be behind
 LISTEN = 3.0  # s that subscribers are waited for, if there are any
 
@@ -84,7 +86,7 @@ def play(
 
     Raises:
         InvalidInput: an option is not acceptable.
-        Busy: the topics are published by somebody else, such as a mat that is up.
+        Busy: a mat is up under these names, or comes up meanwhile.
     """
     options.check(bag)
     full = {bag.full(name) for name in options.topics} or None
@@ -111,6 +113,11 @@ class _Player:
         self._bag, self._options, self._node, self._full = bag, options, node, full
         self._executor = executor
         self._names = {name: self._target(name) for name in bag.topics if not full or name in full}
+        end = time.monotonic() + LOOK_ROUND
+        while time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        self._publishers: dict[str, Publisher] = {}
+        self._looked = 0.0
         self._refuse_company()
         self._publishers = {
             name: self._publisher(bag.topics[name], target)
@@ -128,13 +135,12 @@ class _Player:
 
     def _refuse_company(self) -> None:
         """Never speak beside a mat that is up: what was said then could move fingers now."""
-        end = time.monotonic() + LOOK_ROUND
-        while time.monotonic() < end:
-            self._executor.spin_once(timeout_sec=0.1)
-        for target in self._names.values():
-            if self._node.count_publishers(target):
+        self._looked = time.monotonic()
+        mine = {self._names[name] for name in self._publishers}
+        for target in {*self._names.values(), *(self._target(self._bag.full(n)) for n in ALIVE)}:
+            if self._node.count_publishers(target) > (target in mine):
                 raise Busy(
-                    f"{target} is published already: is a mat up? Choose another --namespace"
+                    f"{target} is published by others: is a mat up? Choose another --namespace"
                 )
 
     def _publisher(self, channel: Channel, target: str) -> Publisher:
@@ -194,6 +200,8 @@ class _Player:
                 break
             self._publishers[channel.name].publish(raw)
             sent += 1
+            if time.monotonic() - self._looked > LOOK_AGAIN:
+                self._refuse_company()
             if at // SECOND != told:
                 told = at // SECOND
                 progress((at - self._bag.span[0]) / SECOND)

@@ -85,8 +85,10 @@ class SpineContour(LifecycleNode):
         r = handle.request
         refusal = ""
         await self._press.find()
+        share = floats(r.share) if len(r.share) else None
         try:
             intake = check_intake(r.sex, r.age, r.stature, r.mass)
+            SpineScan(self._layout, intake, share=share)  # says what is wrong with the share
         except InvalidInput as error:
             refusal = str(error)
         if refusal:
@@ -109,13 +111,13 @@ class SpineContour(LifecycleNode):
             if not r.same_person:
                 self._watching.watches.forget()
             for tries in (1, 2):
-                scan = SpineScan(self._layout, intake, known, r.full)
+                scan = SpineScan(self._layout, intake, known, r.full, share)
                 start = r.start_cycle if tries == 1 else 0
                 self._log(
                     Begin(
                         self._voice.cycle, r.sex, r.age, r.stature, r.mass,
                         r.same_person or tries > 1, r.full, r.stiffness, start,
-                        known_heights(known),
+                        known_heights(known), None if share is None else tuple(share.tolist()),
                     )
                 )  # fmt: skip
                 try:

@@ -28,6 +28,9 @@ from spinemat_session.treating import LOOK, SessionEnded
 
 T = TypeVar("T")
 
+CONFIRM_TIME = 600.0  # s that a plan waits for a clinician: the person lies there (choice)
+NO_HISTORY = "No database: sessions before this one are not known, rest and pain do not count."
+
 
 class Decision:
     """Makes the plan of one session after the other and waits for who has to confirm it.
@@ -86,7 +89,7 @@ class Decision:
             past = []
             if self._keeping.url is not None:
                 with Store(self._keeping.url) as store:
-                    past = history(store, person.person_id, now)
+                    past = history(store, person.person_id, now, session_id)
             return make_plan(programme, self._layout, person, felt_by(scan), past, now)
 
         try:
@@ -96,11 +99,16 @@ class Decision:
         except StoreError as error:
             words = f"sessions before this one are not known: {error}"
             self._voice.say("record", words, severity=Event.WARNING)
-            plan = make_plan(programme, self._layout, person, felt_by(scan), [], now)
+            plan = make_plan(programme, self._layout, person, felt_by(scan), None, now)
             self.plan = replace(plan, notes=(*plan.notes, words))
+        if self._keeping.url is None:
+            self.plan = replace(self.plan, notes=(*self.plan.notes, NO_HISTORY))
         self._waiting = confirm
         self._show(session_id)
+        end = self._cycles.cycle + round(CONFIRM_TIME / self._layout.cycle)
         while self._waiting:
+            if self._cycles.cycle > end:
+                raise SessionEnded(f"nobody confirmed the plan within {CONFIRM_TIME:g} s")
             if self._unwanted():
                 raise SessionEnded(self._why("ended while the plan waited"))
             await self._cycles.until(self._cycles.cycle + LOOK)

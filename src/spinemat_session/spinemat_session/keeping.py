@@ -49,6 +49,7 @@ class Keeping:
         self.url: str | None = None
         self._writer: BackgroundWriter | None = None
         self._session = self._trouble = ""
+        self._lost = 0
         self._folder: Path | None = None
         self.kept: dict[str, Any] = {}
         if sessions and database != "none":
@@ -68,6 +69,9 @@ class Keeping:
                         {"session_id": left.session_id, "folder": left.folder},
                         Event.WARNING,
                     )
+                for trouble in store.troubles:
+                    words = f"{trouble}; what is whole in it is kept, the file is set aside"
+                    self._voice.say("record", words, severity=Event.WARNING)
         except (StoreError, InvalidInput) as error:
             self._voice.say("record", f"database: {error}", severity=Event.WARNING)
 
@@ -179,6 +183,10 @@ class Keeping:
             write(self._writer)
         except InvalidInput as error:
             self._voice.say("record", f"not kept: {error}", severity=Event.WARNING)
+        if self._writer.lost > self._lost:
+            self._lost = self._writer.lost
+            words = f"{self._lost} entries of the record could be kept nowhere"
+            self._voice.say("record", words, severity=Event.WARNING)
         if self._writer.trouble != self._trouble:
             self._trouble = self._writer.trouble
             words = self._trouble or "the database takes everything again"

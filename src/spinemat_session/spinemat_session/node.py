@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -32,7 +33,7 @@ from spinemat_interfaces.msg import (
 )
 from spinemat_interfaces.srv import Adjust, ConfirmPlan, LowerLimits
 from spinemat_ros.calls import ActionCall, CycleWaiter, ServerLost
-from spinemat_ros.codec import floats, nanoseconds
+from spinemat_ros.codec import doubles, floats, nanoseconds
 from spinemat_ros.node import Voice, declare, declare_layout, header, publisher, subscription
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
@@ -152,7 +153,7 @@ class SessionOrchestrator(Node):
         """Give way at once; a report that cannot be is refused with an event."""
         try:
             pain = number("pain", int(msg.pain), 0, 10)
-            done = self._treatment.report(pain, msg.place)
+            places, done = self._treatment.report(pain, msg.place)
         except InvalidInput as error:
             self._voice.say("refused", f"comfort: {error}", severity=Event.WARNING)
             return
@@ -160,7 +161,8 @@ class SessionOrchestrator(Node):
             self._hurt, done = f"pain {pain:g} of 10 was reported", "the session ends"
         words = f"pain {pain:g} of 10{f' at {msg.place}' if msg.place else ''}: {done}"
         self._voice.say("comfort", words, {"pain": pain, "place": msg.place, "action": done})
-        self._keeping.comfort(msg.place, pain, done)
+        for place in places:
+            self._keeping.comfort(place, pain, done)
 
     def _tell(self) -> None:
         s = self._state
@@ -284,6 +286,7 @@ class SessionOrchestrator(Node):
         self._state.programme, self._state.folder = programme.name, ""
         self._hurt = ""
         self._decision.begin()
+        self._treatment.forget()
         if self._sessions:
             folder = Path(self._sessions) / self._state.session_id
             try:
@@ -304,6 +307,7 @@ class SessionOrchestrator(Node):
             programme_version=str(programme.revision),
             software=__version__,
             sham=programme.name == SHAM,
+            allocation=request.allocation or None,
         )
         self._enter(SessionState.INTAKE, programme.title)
         if person.screening is not None:
@@ -375,6 +379,7 @@ class SessionOrchestrator(Node):
             stiffness=True,
             full=full,
             same_person=again,
+            share=doubles(np.minimum(person.needs.most, self._treatment.share)),
             start_cycle=start,
         )
         result: ScanSpine.Result = await self._scan.call(goal, self._unwanted)

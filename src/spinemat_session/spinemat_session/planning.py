@@ -10,7 +10,7 @@ import numpy as np
 from spinemat.backing_off import levels_at
 from spinemat.dosing import plan_session
 from spinemat.layout import MatLayout
-from spinemat.ledger import PastSession, advise
+from spinemat.ledger import Advice, PastSession, advise
 from spinemat.level_dose import Felt
 from spinemat.plan import SessionPlan
 from spinemat.session_programme import Programme
@@ -37,22 +37,22 @@ def felt_by(scan: ScanSpine.Result) -> Felt:
     return Felt.of_scan(height.reshape(-1), levels)
 
 
-def history(store: Store | None, person_id: str, now: datetime) -> list[PastSession]:
-    """Sessions of a person that are over, as the ledger reckons with them.
+def history(store: Store, person_id: str, now: datetime, running: str) -> list[PastSession]:
+    """Sessions of a person before the one that runs, as the ledger reckons with them.
+
+    One that was never ended, because the mat lost its power or the database, counts as well.
 
     Raises:
         StoreError: the database cannot say.
     """
-    if store is None:
-        return []
     past = store.past_doses(person_id, now - REMEMBERED)
-    return [_past(session) for session in past if session.state != "running"]
+    return [_past(session, now) for session in past if session.session_id != running]
 
 
-def _past(session: StoredSession) -> PastSession:
+def _past(session: StoredSession, now: datetime) -> PastSession:
     comfort = [(v, c.value) for c in session.comfort for v in levels_at(c.place)]
     return PastSession(
-        session.started,
+        min(session.ended, now),
         session.work,
         session.peak,
         tuple(comfort),
@@ -66,15 +66,26 @@ def make_plan(
     layout: MatLayout,
     person: Prepared,
     felt: Felt,
-    past: Sequence[PastSession],
+    past: Sequence[PastSession] | None,
     now: datetime,
 ) -> SessionPlan:
     """Plan a session of a person who was scanned.
 
+    Args:
+        programme: what is wanted.
+        layout: the mat.
+        person: who, with what screening says.
+        felt: what the scan felt.
+        past: sessions before; None: they cannot be read.
+        now: with a time zone.
+
     Raises:
         InvalidInput: the plan is not possible, or it is too early for another session.
     """
-    advice = advise(past, now, programme.name, programme.weeks)
+    if past is None:
+        advice = Advice.unknown()
+    else:
+        advice = advise(past, now, programme.name, programme.weeks)
     return plan_session(programme, layout, person.intake, felt, person.needs, advice)
 
 

@@ -91,6 +91,7 @@ class Treatment:
         self.pressing: PressGoal | None = None
         self.delivered: Delivered | None = None
         self._share = np.ones(len(UP))
+        self._latest: PressGoal | None = None
         self._stale = False
         self._asked = self._sent = Asked()
         self._taken = False  # the running goal was taken by the fingers
@@ -101,11 +102,19 @@ class Treatment:
         self._settling: int | None = None  # cycle at which a led rest began
         self._gap = 0
 
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Of the force that each level may have after what was reported, L5 first, shape (24,)."""
+        return self._share
+
+    def forget(self) -> None:
+        """A session begins: nobody has reported anything, and nothing was pressed."""
+        self._share, self._latest, self.delivered = np.ones(len(UP)), None, None
+
     def begin(self, on_mat: OnMat) -> None:
-        """Begin the treatment of a person."""
+        """Begin the treatment of a person; what they reported in the scan holds."""
         self._on_mat, self.delivered = on_mat, Delivered(on_mat)
         self._gap = round(GAP / on_mat.layout.cycle)
-        self._share = np.ones(len(UP))
         self._guarded = GuardedStrength()
         self._asked, self.paused = Asked(), False
 
@@ -140,25 +149,33 @@ class Treatment:
         """Note whether the person guards now."""
         self._guarding = active
 
-    def report(self, pain: float, place: str) -> str:
-        """Give way to a report of the person and return what is done.
+    def report(self, pain: float, place: str) -> tuple[tuple[str, ...], str]:
+        """Give way to a report of the person; return where it counts, and what is done.
+
+        Without a place it counts where fingers press, or pressed last; before that everywhere.
 
         Raises:
             InvalidInput: no such pain or place.
         """
-        levels = levels_at(place)
         goal = self.pressing
-        if not levels and goal is not None:  # wherever it presses now
-            beside = self._on_mat.beside[np.unique(goal.fingers // 2)]
-            levels = tuple(UP[i] for i in np.flatnonzero(np.any(beside, axis=0)))
+        places = (place,) if place else self._here()
+        levels = tuple(v for name in places for v in levels_at(name))
         share = after_report(self._share, pain, levels)
         if pain < PAIN:
-            return "noted"
+            return places, "noted"
         self._stale = self._stale or goal is not None
         left_out = [v for v, s in zip(UP, share, strict=True) if s == 0.0 and v in levels]
         self._share = share
-        where = ", ".join(levels) or "nowhere yet"
-        return f"{'no more pressing' if left_out else 'less force'} at {where}"
+        where = ", ".join(places)
+        return places, f"{'no more pressing' if left_out else 'less force'} at {where}"
+
+    def _here(self) -> tuple[str, ...]:
+        """Levels where fingers press, or pressed last; all regions before the first press."""
+        goal = self.pressing or self._latest
+        if goal is None:
+            return REGIONS
+        beside = self._on_mat.beside[np.unique(goal.fingers // 2)]
+        return tuple(UP[i] for i in np.flatnonzero(np.any(beside, axis=0)))
 
     def adjust(self, request: Adjust.Request) -> str:
         """Change what is pressed from now on, within the plan; return what is in force.
@@ -275,7 +292,8 @@ class Treatment:
             start = self._cycles.cycle + self._gap
 
     async def _one(self, goal: PressGoal) -> Press.Result:
-        self.pressing, self._sent, self._stale = goal, Asked(), False
+        self.pressing = self._latest = goal
+        self._sent, self._stale = Asked(), False
         self._taken = False
         self._rhythm, self._settling = False, None
         try:

@@ -38,7 +38,7 @@ from spinemat.plan import SessionPlan
 from spinemat.press import LOAD_TIME, UNLOAD_TIME
 from spinemat.press_goal import wave
 from spinemat.screening import screen
-from spinemat.session_programme import AROUND, Programme
+from spinemat.session_programme import AROUND, PRELOAD, Programme
 from spinemat.twin import LONGEST_STEP, REGIONS, Twin, TwinRun
 from spinemat_sim.identify import identify
 from spinemat_sim.patient import Patient
@@ -337,7 +337,7 @@ def _dose(visit: _Visit, work: Array) -> LevelDoses:
 
 
 def _over(visit: _Visit) -> float:
-    """By how much forces exceed limits and sums of regions at most, N."""
+    """By how much forces exceed what this person may get, and sums of regions, at most, N."""
     layout, forces = visit.comer.layout, visit.forces
     on_mat = visit.plan.on_mat(layout)
     most = (on_mat.beside * on_mat.limit[:, None]).max(axis=0)
@@ -345,6 +345,6 @@ def _over(visit: _Visit) -> float:
     sums = regional_sums(visit.plan.mass)
     return max(
         float((visit.expected.force - most)[visit.expected.force > 0.0].max()),
-        float((forces.max(axis=0) - layout.press_limit).max()),
+        float((forces.max(axis=0) - np.maximum(visit.plan.allowed, PRELOAD)).max()),
         *(float(forces[:, regions == r].sum(axis=1).max()) - sums[r] for r in sums),
     )

@@ -138,7 +138,7 @@ class RemotePlant(Plant):
         self.skipped = max(cycle - self.engine_cycle - 1, 0)
         self.engine_cycle = cycle
         f[kernel.POSITION], f[kernel.MOTOR] = state.position[:n], state.effort[:n]
-        f[kernel.FORCE] = state.effort[n:]  # what the tip's sensor feels
+        f[kernel.FORCE] = state.effort[n:]  # what presses on the tips
         heard = self._noise[self.cycle % len(self._noise)]
         kernel.sense(f, self._numbers, self._status, heard, self.cycle)
         f[kernel.FORCE], f[kernel.PEAK] = truth.effort[:n], truth.effort[n : 2 * n]

@@ -5,8 +5,10 @@ so the adapter needs no Gazebo and the world no ROS. The engine's side (`gazebo_
 `dart_engine.py` where no Gazebo is installed) ends a drive cycle, tells the state and the truth,
 and waits for the orders that answer them.
 
-- ``gazebo/state``: position, velocity and motor force of each finger's joint; the force through
-  the fixed joint under its tip is the effort of ``<finger>_tip_joint``.
+- ``gazebo/state``: position, velocity and motor force of each finger's joint; the tissue's force
+  on its tip is the effort of ``<finger>_tip_joint``. It is the force that the world's system
+  applies there; what the force-torque sensor in that joint makes of it is told on
+  ``gazebo/tip_force``, for comparison.
 - ``gazebo/truth``: ``<finger>_skin``: indentation as position, tissue force as effort;
   ``<finger>_peak``: largest tissue force in the cycle as effort; ``padding_<i>``: load of a
   station as effort; ``breath``: 0 to 1 as position.

@@ -38,6 +38,7 @@ from spinemat_sim.population import find_patient
 from spinemat_sim.sensors import Imperfections
 from spinemat_sim.urdf import expand_urdf
 
+PAUSED = 0.001  # s between two looks of a paused world
 LISTEN = 0.0002  # s per cycle in which orders are heard when nobody is waited for
 
 
@@ -89,6 +90,7 @@ class MatSystem:
         from gz.math7 import Vector3d
 
         if info.paused:
+            time.sleep(PAUSED)  # lets go of Python's lock, which who takes orders needs
             return
         plant = self._plant
         if not self._joints:

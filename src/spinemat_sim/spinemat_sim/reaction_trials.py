@@ -6,6 +6,7 @@ ROS. The functions run one person each and are called in parallel processes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from spinemat.press import Phase as Stretch
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, Waveform
 from spinemat.reactions import HELD, Reaction, ReactionWatch
-from spinemat.scan import SpineScan
+from spinemat.scan import ScanRefused, SpineScan
 from spinemat_sim.calm import any_press
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import PRELOAD, goal, retract, scan
@@ -39,6 +40,7 @@ PROVOKING_RATE = (0.4, 1.0)  # Hz
 PROVOKING_TIME = 6.0  # s
 NEVER = 1000.0  # N: nobody guards from there
 QUIET_TIME = 45.0  # s of treatment in which nothing is to be said
+UPDATE_PERIOD = 0.02  # s between updates
 BREATHS = 20.0  # s after which the phase is judged
 MOVES = ("sits up", "rolls", "leaves")
 SEEN = 3.0  # s within which a movement has to be seen at all
@@ -49,12 +51,14 @@ class WatchedLoop(ClosedLoop):
 
     Attributes:
         reactions: what was said at each sample, with its cycle.
+        took: processor time of each update, s.
     """
 
     def __init__(self, plant: Plant) -> None:
         self.watch = ReactionWatch(plant.layout, EVERY * plant.layout.cycle)
         self.breath = BreathWatch(plant.layout.regions)
         self.reactions: list[tuple[int, Reaction]] = []
+        self.took: list[float] = []
         super().__init__(plant)
 
     @property
@@ -69,9 +73,11 @@ class WatchedLoop(ClosedLoop):
         if self.cycle % EVERY == 0:
             felt, touches = self.control.force.copy(), self.control.contact.copy()
             wanted = (self.control.mode == Mode.FORCE) & (self.control.reference >= HELD)
+            began = time.thread_time()
             said = self.watch.add(self.now, position, felt, wanted, touches)
-            self.reactions.append((self.cycle, said))
             self.breath.add(self.now, position, felt, touches & (self.control.mode == Mode.FORCE))
+            self.took.append(time.thread_time() - began)
+            self.reactions.append((self.cycle, said))
         return force
 
 
@@ -81,14 +87,15 @@ class Reacted(NamedTuple):
     Attributes:
         seconds: of treatment in which the person did nothing but breathe.
         guarding, moving: false alarms in it.
-        rate: error of the breathing rate, Hz, one per look.
-        phase: error of its phase, rad.
-        next: error of the next end-expiration, s.
+        rate: error of the breathing rate, Hz, one per look; inf where it was not told.
+        phase: error of its phase, rad; as above.
+        next: error of the next end-expiration, s; as above.
         told: share of looks at which breathing was told.
         tense: s from the first tension under a rhythm until it was said; NaN: never.
         tense_early: tension was said before there was any.
         moved: s from the begin of a movement until it was said; NaN: never.
         movement: which it was, and while fingers rested or pressed.
+        update: processor time of an update, mean and 99 % of them below, s.
     """
 
     seconds: float
@@ -102,6 +109,7 @@ class Reacted(NamedTuple):
     tense_early: bool
     moved: float
     movement: tuple[str, bool]
+    update: tuple[float, float]
 
 
 def try_reactions(
@@ -119,11 +127,16 @@ def try_reactions(
     rng = np.random.default_rng([seed, 7])
     calm = replace(patient, guarding=replace(patient.guarding, force=NEVER, rate=1e5))
     loop = WatchedLoop(Plant(layout, lie_down(calm), plain_urdf(layout), seed))
-    found = scan(loop)
+    try:
+        found = scan(loop)
+    except ScanRefused:  # nobody is treated after that; what was to be found counts as missed
+        late, never = np.full(1, np.inf), float("nan")
+        lost = (late, late, late, 0.0, never, False, never)
+        return Reacted(0.0, 0, 0, *lost, (kind, pressed), (never, never))
     loop.watch.learn(*found.finger_stiffness(), found.toe_end())
     loop.reactions.clear()
     begin = loop.cycle
-    looks, errors = _stay_quiet(loop, found, rng)
+    told, errors = _stay_quiet(loop, found, rng)
     seconds = (loop.cycle - begin) * layout.cycle
     quiet = [said for _, said in loop.reactions]
     tense, early = _guard(loop, found, rng)
@@ -136,11 +149,12 @@ def try_reactions(
         rate=rate,
         phase=phase,
         next=late,
-        told=len(errors) / max(looks, 1),
+        told=told,
         tense=tense,
         tense_early=early,
         moved=moved,
         movement=(kind, pressed),
+        update=(float(np.mean(loop.took)), float(np.percentile(loop.took, 99.0))),
     )
 
 
@@ -178,6 +192,8 @@ def summary(people: Sequence[Reacted]) -> dict[str, float]:
             for kind in MOVES
             if any(p.movement[0] == kind for p in people)
         },
+        "update_99_ms": 1e3 * float(np.nanmedian([p.update[1] for p in people])),
+        "update_core_share": float(np.nanmedian([p.update[0] for p in people])) / UPDATE_PERIOD,
     }
 
 
@@ -192,9 +208,9 @@ def _treatment(
 
 def _stay_quiet(
     loop: WatchedLoop, found: SpineScan, rng: np.random.Generator
-) -> tuple[int, list[tuple[float, float, float]]]:
-    """Treat at random; return how often breathing was looked at, and what was told."""
-    looks, errors = 0, []
+) -> tuple[float, list[tuple[float, float, float]]]:
+    """Treat at random; return how often breathing was told, and its errors when looked at."""
+    errors = []
     run, since = PressRun(_treatment(loop, found, rng, QUIET_TIME), loop.layout), 0
     while not run.done:
         loop.step(run)
@@ -202,11 +218,9 @@ def _stay_quiet(
             continue
         since = since or loop.cycle
         if loop.cycle % 250 == 0 and (loop.cycle - since) * loop.layout.cycle > BREATHS:
-            looks += 1
-            error = breath_error(loop)
-            errors += [error] if error is not None else []
+            errors.append(breath_error(loop) or (np.inf, np.inf, np.inf))
     retract(loop)
-    return looks, errors
+    return float(np.isfinite(errors).mean()) if errors else 0.0, errors
 
 
 def _alarms(flags: list[bool]) -> int:

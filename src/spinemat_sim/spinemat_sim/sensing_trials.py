@@ -17,7 +17,7 @@ from spinemat.anatomy import LUMBAR, THORACIC, TRUNK, check_intake
 from spinemat.back_model import UP
 from spinemat.findings import evenness, over_trend
 from spinemat.layout import MatLayout
-from spinemat.scan import SpineScan
+from spinemat.scan import THINKING, ScanRefused, SpineScan
 from spinemat.stiffness import NECK_REGIONS, PROBE_LIMIT
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.indenter import stiffness_truth
@@ -46,13 +46,14 @@ class Felt:
         score: by which levels are ranked when a stiff one is looked for, shape (17,).
         skew: (left - right) / (left + right), shape (17,).
         evenness: of the map.
-        seconds: that the scan took, simulated.
+        seconds: that the scan took, simulated, with the time in which a map is made.
         contour, neck: root mean square error of the contour, up to C7 and above, m.
         angles: error of kyphosis and lordosis, rad.
         places: error of the levels' place, shape of `PLACES`, m.
         deviation: that error over its standard error.
         over: largest true force less what a probe may press, N.
         breath: error of the breathing rate, Hz; NaN: not found.
+        refused: why the scan gave no number; empty: it did.
     """
 
     value: Array
@@ -69,6 +70,7 @@ class Felt:
     deviation: Array
     over: float
     breath: float
+    refused: str = ""
 
 
 class Person(NamedTuple):
@@ -164,19 +166,22 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     scan = SpineScan(layout, intake, full=full)
     begin = loop.cycle
     loop.peak[:] = 0.0
-    for step in scan.steps(0, True):
-        loop.samples.clear()
-        _, outcome = loop.press(step.goal)
-        scan.take(outcome, loop.samples)
-    seconds = (loop.cycle - begin) * layout.cycle
+    probe = np.array([PROBE_LIMIT[r] for r in layout.regions])
+    try:
+        for step in scan.steps(0, True):
+            loop.samples.clear()
+            _, outcome = loop.press(step.goal)
+            scan.take(outcome, loop.samples)
+    except ScanRefused as error:
+        return _nothing(str(error), float((loop.peak - probe).max()))
+    seconds = (loop.cycle - begin) * layout.cycle + THINKING
     levels = {(e.level, e.side): e for e in scan.levels()}
     pair = [levels[(v, "both")] for v in TRUNK]
-    values = {v: levels[(v, "both")].value for v in (*TRUNK, *NECK_REGIONS)}
+    values = {v: e.value for (v, side), e in levels.items() if side == "both"}
     trunk = [UP.index(v) for v in TRUNK]
     lies, c = scan.map, scan.contour
     score = over_trend(lies)[2][trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     skew = lies.skew[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
-    probe = np.array([PROBE_LIMIT[r] for r in layout.regions])
     at = np.array([person.x_of(v) for v in PLACES])
     place = np.array([scan.place.levels[v] for v in PLACES]) - at
     spread = np.array([scan.place.errors[v] for v in PLACES])
@@ -206,11 +211,21 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     )
 
 
+def _nothing(why: str, over: float) -> Felt:
+    """What is felt in a scan that gave no number."""
+    trunk, places = np.full(len(TRUNK), np.nan), np.full(len(PLACES), np.nan)
+    return Felt(
+        value=trunk, error=trunk, regions=np.full(len(REGIONS), np.nan), score=trunk, skew=trunk,
+        evenness=np.nan, seconds=np.nan, contour=np.nan, neck=np.nan, angles=np.full(2, np.nan),
+        places=places, deviation=places, over=over, breath=np.nan, refused=why,
+    )  # fmt: skip
+
+
 def _regions(values: dict[str, float]) -> Array:
     """Mean stiffness of thorax, loins, lower and upper neck, shape (4,), N/m."""
 
     def mean(names: Sequence[str]) -> float:
-        known = [values[v] for v in names if np.isfinite(values[v])]
+        known = [values[v] for v in names if np.isfinite(values.get(v, np.nan))]
         return float(np.mean(known)) if known else np.nan
 
     neck = [
@@ -241,8 +256,12 @@ def intraclass(first: Array, again: Array) -> float:
 
 
 def area_under_roc(positive: Array, negative: Array) -> float:
-    """Probability that a positive scores above a negative; ties count half."""
-    positive, negative = positive[np.isfinite(positive)], negative[np.isfinite(negative)]
+    """Probability that a positive scores above a negative; ties count half.
+
+    A positive without a score counts as missed, a negative without one not at all.
+    """
+    positive = np.nan_to_num(positive, nan=-np.inf)
+    negative = negative[np.isfinite(negative)]
     if positive.size == 0 or negative.size == 0:
         return float("nan")
     above = positive[:, None] - negative[None, :]
@@ -250,14 +269,22 @@ def area_under_roc(positive: Array, negative: Array) -> float:
 
 
 def summary(people: Sequence[Person]) -> dict[str, Any]:
-    """Make figures of all people; errors in percent, mm and degrees, as people read them."""
+    """Make figures of all people; errors in percent, mm and degrees, as people read them.
+
+    What was not found counts against the figure: an error without end, for a share all of it.
+    """
     truth = np.array([p.truth for p in people])
 
     def errors(found: Sequence[Felt], real: Array) -> Array:
         values = np.array([f.value for f in found])
         return np.where(np.isfinite(values), np.abs(values / real - 1.0), 1.0)
 
+    def middle(values: Any) -> float:
+        return float(np.median(np.nan_to_num(np.abs(values), nan=np.inf)))
+
     first = [p.first for p in people]
+    every = [f for p in people for f in (p.first, p.again, p.full, p.stiff, p.one_sided) if f]
+    quick = [f for p in people for f in (p.first, p.again, p.stiff)]
     value, error = (np.array([getattr(f, name) for f in first]) for name in ("value", "error"))
     inside = np.abs(value - truth) <= 1.96 * error
     region = np.array([f.regions for f in first]) / np.array([p.regions for p in people]) - 1.0
@@ -267,21 +294,24 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
     hit = np.array([p.stiff.score[p.level] for p in people])
     miss = np.concatenate([np.delete(p.stiff.score, p.level) for p in people])
     right = [np.sign(p.one_sided.skew[p.level]) == np.sign(p.side) for p in people]
-    places = np.abs([f.places for f in first])
-    angles = np.abs([f.angles for f in first])
+    region = np.where(np.isfinite(region), np.abs(region), 1.0)
+    places = np.nan_to_num(np.abs([f.places for f in first]), nan=np.inf)
+    angles = np.array([f.angles for f in first])
+    known = [float(np.isfinite(v).sum()) for v in (value, again)]
     return {
         "people": len(people),
         "valid_levels": float(np.median(np.isfinite(value).sum(axis=1))),
-        "half_width_pct": 100.0 * float(np.nanmedian(1.96 * error / value)),
-        "contour_mm": 1e3 * float(np.nanmedian([f.contour for f in first])),
-        "contour_neck_mm": 1e3 * float(np.nanmedian([f.neck for f in first])),
-        "kyphosis_deg": float(np.degrees(np.nanmedian(angles[:, 0]))),
-        "lordosis_deg": float(np.degrees(np.nanmedian(angles[:, 1]))),
+        "scans": len(every),
+        "scans_refused": sum(bool(f.refused) for f in every),
+        "half_width_pct": 100.0 * middle(1.96 * error / value),
+        "contour_mm": 1e3 * middle([f.contour for f in first]),
+        "contour_neck_mm": 1e3 * middle([f.neck for f in first]),
+        "kyphosis_deg": float(np.degrees(middle(angles[:, 0]))),
+        "lordosis_deg": float(np.degrees(middle(angles[:, 1]))),
         "places_mm": 1e3 * float(np.median(places)),
         "places_95_mm": 1e3 * float(np.percentile(places, 95.0)),
         **{
-            f"{name}_pct": 100.0 * float(np.nanmedian(np.abs(region[:, i])))
-            for i, name in enumerate(REGIONS)
+            f"{name}_pct": 100.0 * float(np.median(region[:, i])) for i, name in enumerate(REGIONS)
         },
         "thoracic_level_pct": 100.0 * float(np.median(errors(first, truth)[:, : len(THORACIC)])),
         "lumbar_level_pct": 100.0 * float(np.median(errors(first, truth)[:, len(THORACIC) :])),
@@ -290,15 +320,16 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
         if full
         else float("nan"),
         "inside_95_share": float(inside[np.isfinite(value)].mean()),
-        "icc_least": float(np.nanmin(icc)),
-        "icc_median": float(np.nanmedian(icc)),
+        "icc_least": float(np.nan_to_num(icc).min()),
+        "icc_median": float(np.median(np.nan_to_num(icc))),
+        "icc_known_share": min(known) / value.size,
         "stiff_level_auc": area_under_roc(hit, miss),
         "side_right_share": float(np.mean(right)),
         "evenness_error": float(
             np.nanmedian(np.abs([p.first.evenness - p.evenness for p in people]))
         ),
-        "quick_scan_s": float(np.max([f.seconds for f in first])),
-        "full_scan_s": float(np.max([p.one_sided.seconds for p in people])),
-        "over_probe_n": float(np.max([f.over for f in first])),
-        "scan_breath_per_min": 60.0 * float(np.nanmedian(np.abs([f.breath for f in first]))),
+        "quick_scan_s": float(np.nanmax([f.seconds for f in quick])),
+        "full_scan_s": float(np.nanmax([p.one_sided.seconds for p in people])),
+        "over_probe_n": float(np.max([f.over for f in every])),
+        "scan_breath_per_min": 60.0 * middle([f.breath for f in first]),
     }

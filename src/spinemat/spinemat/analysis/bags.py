@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ class Bag:
         self.problems: list[str] = []
         self._metadata = self._read_metadata()
         self.files = self._find_files()
+        if self.session is not None:
+            parts = sorted(p for p in self.session.glob("bag_*") if p.is_dir() and p != self.path)
+            self.problems += [
+                f"{part}: another part of this session, to be read by itself" for part in parts
+            ]
         self._parts: list[McapRecords] = []
         self._other = any(file.suffix != ".mcap" for file in self.files)
         if self._other:
@@ -186,7 +191,7 @@ class Bag:
     @cached_property
     def types(self) -> Any:
         """The message definitions that the bag carries, as a typestore of `rosbags`."""
-        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+        from rosbags.typesys import Stores, get_typestore
 
         store = get_typestore(Stores.ROS2_JAZZY)
         for topic in self.topics.values():
@@ -195,7 +200,7 @@ class Bag:
                     self._say(f"{topic.name}: the bag carries no definition of {topic.type}")
                 continue
             try:
-                found = get_types_from_msg(topic.definition, topic.type)
+                found = _parsed(topic.definition, topic.type)
                 store.register({k: v for k, v in found.items() if k not in store.fielddefs})
             except Exception as error:
                 self._say(f"{topic.name}: definition of {topic.type} not understood: {error}")
@@ -299,6 +304,13 @@ class Bag:
                     yield self._foreign_topics[connection.topic], time, raw
         except Exception as error:
             self._say(f"{self.path}: damaged: {error}; what came before is read")
+
+
+@lru_cache(maxsize=256)  # many bags hold the same definitions, and parsing one takes long
+def _parsed(definition: str, kind: str) -> Mapping[str, Any]:
+    from rosbags.typesys import get_types_from_msg
+
+    return get_types_from_msg(definition, kind)
 
 
 def _find(path: Path) -> tuple[Path, Path | None]:

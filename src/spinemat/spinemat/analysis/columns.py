@@ -267,6 +267,9 @@ def _texts(matrix: NDArray[np.uint8]) -> NDArray[Any]:
     if matrix.shape[1] == 0:
         found[:] = ""
         return found
+    if not (matrix != matrix[0]).any():
+        found[:] = bytes(matrix[0]).rstrip(b"\0").decode("utf-8", "replace")
+        return found
     rows = np.ascontiguousarray(matrix).view(f"V{matrix.shape[1]}")[:, 0]
     different, which = np.unique(rows, return_inverse=True)
     words = [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in different]

@@ -16,6 +16,7 @@ class Comparison:
         compared: results that were compared.
         differing: those with any number that is not equal to the last digit.
         unmatched: results that came again and were not recorded.
+        missing: results that were recorded and did not come again.
         largest: greatest difference by field, in the field's unit; inf where one is not a number.
         first: drive time of the first that differs, s; NaN when there is none.
         examples: the first differences, one line each.
@@ -24,14 +25,15 @@ class Comparison:
     compared: int = 0
     differing: int = 0
     unmatched: int = 0
+    missing: int = 0
     largest: dict[str, float] = field(default_factory=dict)
     first: float = float("nan")
     examples: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
-        """Whether all that was compared is equal to the last digit."""
-        return self.differing == 0
+        """Whether all that was recorded came again, equal to the last digit."""
+        return self.differing == 0 and self.missing == 0
 
     def add(self, at: float, values: dict[str, tuple[Any, Any]]) -> None:
         """Compare one result at drive time `at` (s): by field, what was recorded and what is now.
@@ -56,6 +58,8 @@ def _gap(recorded: Any, again: Any) -> float:
     """Return 0 for equal values, else how far they are apart."""
     if isinstance(recorded, str) or isinstance(again, str):
         return 0.0 if recorded == again else float("inf")
+    if type(recorded) is type(again) and type(again) in (bool, int) and recorded == again:
+        return 0.0
     a, b = np.asarray(recorded, dtype=float), np.asarray(again, dtype=float)
     if a.shape != b.shape:
         return float("inf")

@@ -129,4 +129,5 @@ def _arrow(values: NDArray[Any] | Coded) -> Any:
         return pa.DictionaryArray.from_arrays(values.codes, list(values.words))
     if values.dtype == object:
         return pa.array(values.tolist(), type=pa.string())
-    return pa.array(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))))
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return pa.array(np.ascontiguousarray(native))

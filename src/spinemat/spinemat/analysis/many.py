@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+COPIES = (".cut", ".work", "_report")  # endings of folders in which a recording is once more
+
+
 def find_bags(places: Iterable[str | Path]) -> list[Path]:
     """Return the sessions and bags in some folders, each named once, sorted.
 
@@ -32,6 +35,8 @@ def find_bags(places: Iterable[str | Path]) -> list[Path]:
             continue
         for file in [*place.rglob("*.mcap"), *place.rglob("*.db3")]:
             folder = file.parent
+            if any(part.endswith(COPIES) for part in folder.relative_to(place).parts):
+                continue
             if folder.name == "bag" and folder != place:
                 folder = folder.parent
             elif not (folder / "metadata.yaml").is_file() and not folder.name.startswith("bag"):
@@ -82,7 +87,11 @@ def analyse(
                 client.submit(row, what, path, pure=False): i for i, path in enumerate(wanted)
             }
             for future in untyped.as_completed(futures):
-                rows[futures[future]] = future.result()
+                i = futures[future]
+                try:
+                    rows[i] = future.result()
+                except Exception as error:  # the process that worked on it died
+                    rows[i] = {"bag": wanted[i], "error": f"{wanted[i]}: {error}"}
                 progress(len(rows), len(wanted))
     return pd.DataFrame([rows[i] for i in sorted(rows)])
 
@@ -110,6 +119,8 @@ def _client(address: str | None, jobs: int | None) -> Iterator[Any]:
         "distributed.worker.daemon": True,
         "distributed.nanny.pre-spawn-environ": single,
         "distributed.scheduler.work-stealing": False,
+        # what both need is imported once
+        "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.comm.timeouts.connect": "10s",
         "logging.distributed": "error",
     }

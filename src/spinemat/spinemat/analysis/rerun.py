@@ -65,9 +65,9 @@ class Rerun:
 
     @property
     def equal(self) -> bool:
-        """Whether something was compared and all of it is equal to the last digit."""
-        found = [c for c in self.comparisons.values() if c.compared]
-        return bool(found) and all(c.equal for c in found)
+        """Whether something was compared, all of it came again and is equal to the last digit."""
+        found = self.comparisons.values()
+        return any(c.compared for c in found) and all(c.equal for c in found)
 
     def speed(self, part: str) -> float:
         """How many times faster than real time a part ran."""
@@ -91,7 +91,13 @@ def rerun(bag: Bag, layout: MatLayout | None = None, what: tuple[str, ...] = WHA
     for part, run in (("estimators", _estimators), ("safety", rerun_safety.run)):
         if part in what:
             begun, used = time.perf_counter(), time.process_time()
-            run(bag, layout, found.comparisons, found.notes)
+            try:
+                run(bag, layout, found.comparisons, found.notes)
+            except BagError as error:  # a recording of few topics may hold what the other needs
+                found.notes.append(error.problem)
+                if part == what[-1] and not found.seconds:
+                    raise
+                continue
             found.seconds[part] = time.perf_counter() - begun
             found.cpu_seconds[part] = time.process_time() - used
     return found
@@ -149,6 +155,7 @@ def _estimators(
     while entry is not None:
         scans.take(entry, stamp)
         stamp, entry = next(entries)
+    results.end(states[-1].now if states else 0)
 
 
 def _finger_samples(bag: Bag, layout: MatLayout, a: dict[str, Any]) -> Iterator[FingerSample]:
@@ -182,6 +189,8 @@ class _Results:
             name: {_nanoseconds(m): m for m in messages[name]} for name in (*WATCHED, *SCANNED)
         }
         self._recorded = {name: by_time[name] for name in WATCHED if by_time[name]}
+        self._begin = -1  # ns, of the last state before results can be the same
+        self._scanned: int | None = None  # ns, when the first scan of the recording began
         self.scans = {name: by_time[name] for name in SCANNED}
 
     def compare(self, topic: str, at: int, recorded: Any, values: dict[str, Any]) -> None:
@@ -195,6 +204,7 @@ class _Results:
     def felt(self, state: FingerSample, felt: Any) -> None:
         """Compare what the watches said of one state with what was recorded of it."""
         if state.cycle <= self._first:
+            self._begin = state.now
             return
         said, e, r = felt.reaction, felt.breath, felt.running
         nan = float("nan")
@@ -237,6 +247,28 @@ class _Results:
             else:
                 self.compare(topic, state.now, message, values)
 
+    def scan(self, topic: str, at: int) -> Any:
+        """Take the recorded result of a scan, told at `at` (ns); None: there is none."""
+        found = self.scans[topic].pop(at, None)
+        if found is None:
+            self._all.setdefault(topic, Comparison()).unmatched += 1
+        return found
+
+    def scan_begins(self, at: int) -> None:
+        """A scan begins at `at` (ns): what it leads to can be compared from here on."""
+        self._scanned = at if self._scanned is None else self._scanned
+
+    def end(self, last: int) -> None:
+        """Count what was recorded up to the last state (ns) and did not come again."""
+        since = {name: self._begin for name in self._recorded}
+        if self._scanned is not None:
+            since |= dict.fromkeys(self.scans, self._scanned)
+        left = self._recorded | self.scans
+        for name, begin in since.items():
+            missing = sum(begin < at <= last for at in left[name])
+            if missing:
+                self._all.setdefault(name, Comparison()).missing += missing
+
 
 class _Scans:
     """The scans of a recording, worked out again from the states of the fingers."""
@@ -254,7 +286,14 @@ class _Scans:
         """Take an entry of the log, told at `at` (ns); return what watches learn from it."""
         if isinstance(entry, Begin):
             intake = check_intake(entry.sex, entry.age, entry.stature, entry.mass)
-            self._scan = SpineScan(self._layout, intake, as_heights(entry.expected), entry.full)
+            self._scan = SpineScan(
+                self._layout,
+                intake,
+                as_heights(entry.expected),
+                entry.full,
+                None if entry.share is None else np.array(entry.share),
+            )
+            self._results.scan_begins(at)
             self._steps = self._scan.steps(entry.start_cycle, entry.stiffness)
             self._told = False
             next(self._steps, None)
@@ -287,7 +326,7 @@ class _Scans:
 
     def _compare_contour(self, at: int) -> None:
         assert self._scan is not None and self._scan.contour is not None
-        c, found = self._scan.contour, self._results.scans["contour"].get(at)
+        c, found = self._scan.contour, self._results.scan("contour", at)
         if found is None:
             return
         names = ("x", "z", "z_std", "row_x", "left", "right", "valid", "kyphosis", "lordosis")
@@ -297,7 +336,7 @@ class _Scans:
     def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         assert self._scan is not None
         e = evaluate(self._scan)
-        m = self._results.scans["stiffness"].get(at)
+        m = self._results.scan("stiffness", at)
         if m is not None:
             values: dict[str, tuple[Any, Any]] = {
                 "finger_stiffness": (m.finger_stiffness, e.linear),

@@ -78,12 +78,14 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
         supervisor.commanded, supervisor.ceiling = commands[i] or (zeros, zeros)
         decision = supervisor.on_state(sample, np.inf)
         granted[i], category[i] = decision.granted, decision.category
-        message = told.get(sample.cycle)
+        message = told.pop(sample.cycle, None)
         if message is not None:
             states.add(1e-9 * sample.stamp, _state(supervisor, message))
+    inside = range(samples[0].cycle, samples[-1].cycle + 1)
+    states.missing = sum(cycle in inside for cycle in told)
     if "drive/permit" in found:
         _compare_permits(found["drive/permit"], samples, granted, category, comparisons)
-    for message in told.values():
+    for message in messages["safety/state"]:
         if message.cause in NOT_RECORDED:
             note = f"the cause {message.cause!r} depends on what is not recorded"
             if note not in notes:
@@ -268,6 +270,7 @@ def _compare_permits(
     for k, cycle in enumerate(p["cycle"].tolist()):
         i = place.get(cycle)
         if i is None:
+            comparison.missing += samples[0].cycle <= cycle <= samples[-1].cycle
             continue
         given = bool(p["granted"][k])
         values: dict[str, tuple[Any, Any]] = {"granted": (given, bool(granted[i]))}

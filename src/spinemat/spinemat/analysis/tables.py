@@ -115,6 +115,8 @@ def gather(
     columns: dict[str, tuple[str, Columns, list[int]]] = {}
     for topic, fields in wanted.items():
         found = _topic(bag, topic)
+        if found.type not in bag.types.fielddefs:
+            raise BagError(bag.path, f"{topic}: the bag does not say what {found.type} is made of")
         known = flat_fields(bag.types, found.type)
         if fields is None:
             fields = [f for f in known if f not in _UNWANTED and known[f] != "string[]"]

@@ -49,6 +49,7 @@ class PastSession:
     Attributes:
         session_id: of the session.
         started: when.
+        ended: its end, or when it was last heard of.
         programme: name.
         state: running, completed, aborted or broken_off.
         sham: contact without dose.
@@ -59,6 +60,7 @@ class PastSession:
 
     session_id: str
     started: datetime
+    ended: datetime
     programme: str
     state: str
     sham: bool

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ENDING = ".record.jsonl"
+UNREADABLE = ".unreadable"  # is added to the name of a journal in which something is damaged
 NO_SESSION = "no-session"  # the journal of what belongs to none
 
 
@@ -90,18 +91,20 @@ def append_notes(path: Path, notes: Sequence[Note]) -> None:
         os.close(descriptor)
 
 
-def read_notes(path: Path) -> list[Note]:
+def read_notes(path: Path) -> tuple[list[Note], str]:
     """Read a journal; a last line that was cut short is left out.
+
+    Returns:
+        All notes that are whole, and what is wrong with the others; empty when nothing is.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: another line is not a note; names the file and the line.
     """
-    lines = path.read_bytes().split(b"\n")
-    notes = []
-    for i, line in enumerate(lines[:-1], 1):
+    notes, bad = [], []
+    for i, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             notes.append(Note.from_json(line.decode()))
-        except ValueError as error:
-            raise ValueError(f"{path}: line {i} is not a note") from error
-    return notes
+        except ValueError:
+            bad.append(i)
+    wrong = f"{path}: line {bad[0]} is not a note, nor are {len(bad) - 1} others" if bad else ""
+    return notes, wrong

@@ -128,6 +128,7 @@ class Session(Base):
     seed: Mapped[int | None] = mapped_column(BigInteger)
     sham: Mapped[bool | None] = mapped_column(info=SEALED)  # contact without dose
     allocation: Mapped[str | None] = mapped_column(info=SEALED)  # arm; not null: in a trial
+    intake: Mapped[dict[str, Any] | None]  # answers as they were when it began
 
 
 class Plan(Base):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_session.record.faults import StoreError, faults
 from spinemat_session.record.found import BrokenOff, Comfort, PastSession, PersonRow
-from spinemat_session.record.note import ENDING, Note, journal_path, read_notes
+from spinemat_session.record.note import ENDING, UNREADABLE, Note, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
 from spinemat_session.record.schema import (
     Base,
@@ -46,12 +46,16 @@ class Store(Writes):
         mat: name of this mat, where several share a database.
         patience: s to wait for another program's lock or for an answer.
 
+    Attributes:
+        troubles: what the last `recover` could not read, one line each.
+
     Raises:
         StoreError: from here and from every method, when the database cannot do its part.
     """
 
     def __init__(self, url: str | Path, *, mat: str = "mat", patience: float = 5.0) -> None:
         self.mat = mat
+        self.troubles: list[str] = []
         found = database_url(url)
         self.file = Path(found.database or "") if found.drivername.startswith("sqlite") else None
         self.where = str(self.file or f"{found.host or 'local'}/{found.database}")
@@ -174,17 +178,23 @@ class Store(Writes):
             journals: folder of the journals.
 
         Returns:
-            The sessions that were broken off, oldest first.
+            The sessions that were broken off, oldest first; `troubles` says what is unreadable.
         """
+        self.troubles.clear()
         for path in sorted(Path(journals).glob(f"*{ENDING}")) if journals else ():
             try:
-                self.apply(read_notes(path))
-                path.unlink()
+                notes, wrong = read_notes(path)
+                self.apply(notes)
+                if not wrong:
+                    path.unlink()
+                    continue
             except (ValueError, OSError, StoreError) as error:
                 if isinstance(error, StoreError) and error.temporary:
                     raise
-                with contextlib.suppress(OSError):  # to be looked at, and not again every time
-                    path.rename(path.with_name(f"{path.name}.unreadable"))
+                wrong = f"{path}: {error}"
+            self.troubles.append(wrong)
+            with contextlib.suppress(OSError):  # to be looked at, and not again every time
+                path.rename(path.with_name(f"{path.name}{UNREADABLE}"))
         left = (Session.state == "running") & (Session.mat == self.mat)
         columns = (Session.id, Session.person_id, Session.programme, Session.phase)
         with self._writing() as connection:
@@ -260,14 +270,14 @@ class Store(Writes):
             gone = connection.execute(sa.delete(Person).where(Person.id == person_id))
             if not gone.rowcount:
                 raise StoreError(self.where, "unknown", f"person {person_id}")
+        left = _journals_of(person_id, {row.id for row in sessions}, journals)
         for row in sessions:
             if folders and row.folder and Path(row.folder).name == row.id:
                 shutil.rmtree(row.folder, ignore_errors=True)
-            if folders and journals:
-                journal_path(Path(journals), row.id).unlink(missing_ok=True)
+        for path in left if folders else ():
+            path.unlink(missing_ok=True)
         self.overwrite_deleted()
-        paths = [Path(row.folder) for row in sessions if row.folder]
-        paths += [journal_path(Path(journals), row.id) for row in sessions if journals]
+        paths = [*(Path(row.folder) for row in sessions if row.folder), *left]
         return [path for path in paths if path.exists()]
 
     def overwrite_deleted(self) -> None:
@@ -290,7 +300,15 @@ class Store(Writes):
     def past_doses(self, person_id: str, since: datetime) -> list[PastSession]:
         """Return what a person got in the sessions that began at `since` or later, in order."""
         mine = (Session.person_id == person_id) & (Session.started >= since)
-        columns = (Session.id, Session.started, Session.programme, Session.state, Session.sham)
+        end = sa.func.coalesce(Session.ended, Session.last_known)
+        columns = (
+            Session.id,
+            Session.started,
+            end,
+            Session.programme,
+            Session.state,
+            Session.sham,
+        )
         d, c = TABLES["doses"].c, TABLES["comforts"].c
         doses = sa.select(d.session_id, d.level, d.work_j, d.peak_n)
         told = sa.select(c.session_id, c.at, c.place, c.value, c.action).order_by(c.at)
@@ -308,7 +326,7 @@ class Store(Writes):
         for name, *report in reports:
             said[name].append(Comfort._make(report))
         return [
-            PastSession(*row[:4], bool(row.sham), work[i], peak[i], tuple(said[row.id]))
+            PastSession(*row[:5], bool(row.sham), work[i], peak[i], tuple(said[row.id]))
             for i, row in enumerate(sessions)
         ]
 
@@ -351,6 +369,18 @@ class Store(Writes):
         if not found["sessions"]:
             raise StoreError(self.where, "unknown", f"session {session_id}")
         return found
+
+
+def _journals_of(
+    person_id: str, sessions: Collection[str], folder: str | Path | None
+) -> list[Path]:
+    """Journals, readable or not, of these sessions and of others that name the person."""
+    said = f'"{person_id}"'.encode()
+    return [
+        path
+        for path in (sorted(Path(folder).glob(f"*{ENDING}*")) if folder else ())
+        if path.name.partition(ENDING)[0] in sessions or said in path.read_bytes()
+    ]
 
 
 def _day(ordinal: int | None) -> date | None:

@@ -178,7 +178,7 @@ class BackgroundWriter(Writes):
                     if error.kind != "unknown" or note.session in retold:
                         raise
                     retold.add(note.session)
-                    store.apply(read_notes(journal_path(self._journals, note.session)))
+                    store.apply(read_notes(journal_path(self._journals, note.session))[0])
             except StoreError as error:
                 if error.temporary:
                     raise

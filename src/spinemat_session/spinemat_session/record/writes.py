@@ -151,6 +151,7 @@ class Writes:
             "allocation": allocation if allocation is None else _text(allocation),
         }
         person = _person(person_id, intake, group)
+        row["intake"] = person["intake"]
         self._write(Note(session_id, at, puts=(("persons", [person]), ("sessions", [row]))))
 
     def note_progress(
