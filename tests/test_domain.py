@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,8 @@ def test_a_scan_finds_contour_and_stiffness() -> None:
     off = [abs(e.value - truth[e.level]) / truth[e.level] if e.valid else 1.0 for e in pairs]
     assert np.median(off) < 0.20
     assert (loop.peak <= loop.layout.press_limit).all(), "no probe above the press limit"
+
+
+def test_an_error_travels_between_processes() -> None:
+    there = pickle.loads(pickle.dumps(InvalidInput("mass", 500.0, "35 to 165 kg")))
+    assert str(there) == "mass: 500.0 is not allowed; allowed: 35 to 165 kg"

@@ -19,6 +19,10 @@ class InvalidInput(ValueError):
         super().__init__(f"{field}: {_shown(value)} is not allowed; allowed: {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes."""
+        return InvalidInput, (self.field, self.value, self.allowed)
+
 
 def _shown(value: object) -> str:
     try:

@@ -31,7 +31,7 @@ TOE, LINEAR = 2200.0, 5500.0  # N/m under a finger, believed at first
 UNSURE, SCANNED = 0.4, 0.15  # of what is believed at first, and after a scan
 OWN = slice(0, 2)  # features that are a finger's own force
 SHARES = np.array([0.0, 0.75, 0.1, 0.25, 0.1])  # of a finger's compliance beyond the toe
-FIRM, RISING = 4.0, 0.5  # N, and N within the window: fingers that tell of guarding
+FIRM, RISING = 4.0, 0.3  # N, and N within the window: fingers that tell of guarding
 RELAXING = 0.3  # s, how late tissue follows
 FORGETTING = 20.0  # s
 QUICK, SLOW = 0.06, 0.16  # s over which changes are looked at: for guarding, for movement
@@ -40,7 +40,9 @@ SWAYING = 0.0008  # m/s, that breathing carries the skin
 MODEL_SHARE = 0.06  # of the change that force explains: what the model does not know
 LEARN_NOISE = 4.0  # windows overlap and errors last: samples count for so much less
 OUTLIER = 3.0  # errors from which nothing is learnt, over the standard error
-PUSHED, SURE = 0.03, 5.2  # share of the depth lost, and over its standard error: guarding
+PUSHED, SURE = 0.03, 4.0  # share of the depth lost, and over its standard error: guarding
+PUSH_MODEL_SHARE = 0.12  # in that error: neighbours' errors are alike, and add up
+AGAIN = 2  # samples in a row that say so
 FADES = 3.0  # s, time constant with which the stiffening that is told fades
 TOLD = 0.5  # s that guarding is told after a push: shorter than what the supervisor bears
 ONGOING = 0.5  # of the force that was pushed back: with less, guarding is over
@@ -89,6 +91,7 @@ class _Change(NamedTuple):
         change: of the features, shape (n, 5).
         error: height beyond what was expected, shape (n,), m; 0 where not usable.
         gain: covariance of the model times `change`, shape (n, 5).
+        parts: of height that force explains, all counted up, shape (n,), m.
         noise: variance of a height that the model does not know, shape (n,), m^2.
         spread: standard error of the expectation, shape (n,), m.
         deep: how deep a tip is, shape (n,), m; 0 where not usable.
@@ -98,6 +101,7 @@ class _Change(NamedTuple):
     change: Array
     error: Array
     gain: Array
+    parts: Array
     noise: Array
     spread: Array
     deep: Array
@@ -134,6 +138,7 @@ class ReactionWatch:
         self._touched, self._lost, self._looked = np.zeros((3, n))  # s
         self._stiffening = np.ones(n)
         self._pushed, self._confidence, self._where = -np.inf, 0.0, ""
+        self._hits = 0
         self._tense, self._pushing = np.zeros(n, dtype=bool), 0.0  # where, and N on it then
         self.now = Reaction(False, np.ones(n), 0.0, False, Presence.UNKNOWN, 0, "")
 
@@ -205,9 +210,10 @@ class ReactionWatch:
         c = self._since(self._quick)
         share, sure = self._pushed_back(c)
         row = int(np.argmax(sure))
-        guards = share[row] >= PUSHED and sure[row] >= SURE
+        hit = share[row] >= PUSHED and sure[row] >= SURE
+        self._hits = self._hits + 1 if hit else 0
         c = self._since(self._slow)
-        left = c.error + (share[row] * c.deep * self._around[row] if guards else 0.0)
+        left = c.error + (share[row] * c.deep * self._around[row] if hit else 0.0)
         carried = c.usable & (np.abs(left) > np.maximum(CARRIED, CARRIED_SURE * c.spread))
         lost = self._past[0][2] & (self._lost > 0.0) & (self._lost <= SLOW)
         many = int((carried | lost).sum())
@@ -215,7 +221,7 @@ class ReactionWatch:
             way = 1e3 * float(np.median(left[carried])) if carried.any() else 0.0
             words = f"{carried.sum()} fingers are carried along ({way:+.1f} mm)"
             return True, f"the person moves: {words}, {lost.sum()} lost the back"
-        if guards:
+        if self._hits >= AGAIN:
             self._note(row, float(share[row]), float(sure[row]))
         self._learn(c)
         return False, ""
@@ -230,10 +236,11 @@ class ReactionWatch:
         error = np.where(usable, position - before[0] - parts.sum(axis=1), 0.0)
         gain = np.einsum("nij,nj->ni", self._p, change)
         own = NOISE**2 + (SWAYING * seconds) ** 2
-        noise = own + (MODEL_SHARE * np.abs(parts).sum(axis=1)) ** 2
+        explained = np.abs(parts).sum(axis=1)
+        noise = own + (MODEL_SHARE * explained) ** 2
         spread = np.sqrt(noise + np.sum(change * gain, axis=1))
         deep = np.where(usable, np.sum(features * self._theta, axis=1), 0.0)
-        return _Change(usable, change, error, gain, noise, spread, deep)
+        return _Change(usable, change, error, gain, explained, noise, spread, deep)
 
     def _pushed_back(self, c: _Change) -> tuple[Array, Array]:
         """By which share of their depth the tips around each row are pushed back, and how surely.
@@ -244,8 +251,10 @@ class ReactionWatch:
         own = self._past[-1][1][:, OWN].sum(axis=1)
         pressing = (own >= FIRM) & (c.change[:, OWN].sum(axis=1) >= RISING)
         deep = np.where(pressing, c.deep, 0.0)
-        weight = self._around @ (deep / c.spread) ** 2
-        share = -(self._around @ (c.error * deep / c.spread**2)) / np.maximum(weight, 1e-9)
+        more = (PUSH_MODEL_SHARE**2 - MODEL_SHARE**2) * c.parts**2
+        variance = c.spread**2 + more
+        weight = self._around @ (deep**2 / variance)
+        share = -(self._around @ (c.error * deep / variance)) / np.maximum(weight, 1e-9)
         return share, share * np.sqrt(weight)
 
     def _note(self, row: int, share: float, sure: float) -> None:

@@ -17,6 +17,7 @@ from spinemat.layout import MatLayout, load_layout, parse_layout
 from spinemat.press_goal import Waveform, wave
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_bringup.bench_control import beside_echo
+from spinemat_bringup.evaluate import eligible
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.processes import in_processes
@@ -26,7 +27,7 @@ from spinemat_sim.identify import identify
 from spinemat_sim.patient import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
-from spinemat_sim.population import find_patient, sample
+from spinemat_sim.population import find_patient
 from spinemat_sim.urdf import expand_urdf
 
 BLOCKS = (1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 5e4)  # N/m per finger, believed to be 2000 to 5000
@@ -191,13 +192,14 @@ def calm(people: int, hours: float, seed: int, jobs: int | None) -> Outcome:
     layout = load_layout(share("config", "mat.yaml"))
     work = partial(spend_time, layout)
     share_of = 3600.0 * hours / people
-    patients = sample(people, seed)
+    patients = eligible(people, seed)
     seeds = [seed + i for i in range(people)]
     found = in_processes(work, (patients, seeds, itertools.repeat(share_of, people)), jobs)
     outcome = Outcome("bench calm", time.monotonic() - started)
     simulated = sum(c.seconds for c in found) / 3600.0
     outcome.check("false_stops", sum(bool(c.stop) for c in found), "==", 0)
     outcome.check("simulated_hours", simulated, ">=", hours)
+    outcome.check("people_treated", sum(c.presses > 0 for c in found), "==", people)
     outcome.details = {"seed": seed, "people": [c._asdict() for c in found]}
     return outcome
 

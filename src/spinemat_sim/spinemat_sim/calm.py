@@ -16,7 +16,7 @@ from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal
 from spinemat.rules import Sample
 from spinemat.safety import State, Supervisor
-from spinemat.scan import SpineScan
+from spinemat.scan import ScanRefused, SpineScan
 from spinemat.session_programme import ONLY_IN, PATTERNS, PRELOAD
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import retract, scan
@@ -139,7 +139,11 @@ def spend_time(layout: MatLayout, patient: Patient, seed: int, seconds: float) -
         loop.self_test()
         while loop.cycle * layout.cycle < seconds:
             if presses % 8 == 0:
-                found = scan(loop)
+                try:
+                    found = scan(loop)
+                except ScanRefused:  # it says so and gives no number: no stop
+                    retract(loop)
+                    continue
             goal = any_press(layout, patient, found, rng, rng.uniform(*DURATION))
             presses += 1
             if goal is not None:
