@@ -140,7 +140,7 @@ class _Player:
         for target in {*self._names.values(), *(self._target(self._bag.full(n)) for n in ALIVE)}:
             if self._node.count_publishers(target) > (target in mine):
                 raise Busy(
-                    f"{target} is published by others: is a mat up? Choose another --namespace"
+                    f"{target} is published already: is a mat up? Choose another --namespace"
                 )
 
     def _publisher(self, channel: Channel, target: str) -> Publisher:
