@@ -164,7 +164,7 @@ class Treatment:
         if pain < PAIN:
             return places, "noted"
         self._stale = self._stale or goal is not None
-        left_out = [v for v, s in zip(UP, share, strict=True) if s == 0.0 and v in levels]
+        left_out = not share[np.isin(UP, levels)].any()
         self._share = share
         where = ", ".join(places)
         return places, f"{'no more pressing' if left_out else 'less force'} at {where}"
