@@ -26,7 +26,7 @@ import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from spinemat.layout import load_layout
-from spinemat_bringup.gazebo_paths import gazebo_python
+from spinemat_bringup.gazebo_paths import missing_modules, python_path
 from spinemat_bringup.graph import share
 from spinemat_bringup.outcome import Outcome
 from spinemat_ros.spin import make_executor
@@ -71,7 +71,7 @@ def engines(patient: str, seed: int, say: Callable[[str], None]) -> Outcome:
     run("dart", DartPlant(layout, person, urdf, seed=seed, trunk=mujoco.trunk))
     missing = missing_of_gazebo()
     if missing:
-        say(f"gazebo: not tried, {missing} is not installed")
+        say(f"gazebo: not tried, {missing}")
     else:
         with tempfile.TemporaryDirectory() as folder:
             world = Path(folder, "world.sdf")
@@ -124,14 +124,14 @@ def compare(outcome: Outcome, name: str, engine: Engine, reference: Engine) -> N
 
 
 def missing_of_gazebo() -> str:
-    """What a run in Gazebo needs and is not there; empty when all is."""
+    """Why a run in Gazebo is not possible here; empty when it is."""
     if shutil.which("gz") is None:
-        return "gz"
+        return "gz is not installed"
     try:
         get_package_prefix("ros_gz_bridge")
     except PackageNotFoundError:
-        return "ros_gz_bridge"
-    return ""
+        return "ros_gz_bridge is not installed"
+    return missing_modules(sys.path)
 
 
 @contextmanager
@@ -148,11 +148,10 @@ def remote(
     Raises:
         RuntimeError: no state comes from them.
     """
-    folders = [*gazebo_python(), *(p for p in sys.path if p)]
     environment = os.environ | {
         "GZ_PARTITION": uuid.uuid4().hex,
         "GZ_IP": "127.0.0.1",
-        "PYTHONPATH": os.pathsep.join(folders),
+        "PYTHONPATH": python_path(sys.path),
     }
     logs = [folder / f"{i}.log" for i in range(len(commands))]
     processes = []
