@@ -17,6 +17,7 @@ from planning import (
     LAYOUT,
     PEOPLE,
     PROGRAMMES,
+    ROOT,
     assert_within_limits,
     at,
     felt,
@@ -29,10 +30,12 @@ from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
 from spinemat.forecast import forecast, person_twin
 from spinemat.ledger import FIRST_WEEK, Advice, PastSession, advise
-from spinemat.level_dose import Felt
+from spinemat.level_dose import Felt, Needs
 from spinemat.plan import SessionPlan, edit
 from spinemat.plan_record import plan_from_mapping, plan_to_mapping
 from spinemat.press_goal import Waveform, wave
+from spinemat.questionnaire import load_person
+from spinemat.screening import screen
 from spinemat.stiffness import LevelEstimate
 from spinemat.twin import TwinRun
 
@@ -396,3 +399,27 @@ def test_the_forecast_moves_like_the_twin_of_the_plant(name: str) -> None:
             depth[k] = max(depth[k], run.travel[0, goal.fingers].mean())
     assert depth[1] == pytest.approx(depth[0], rel=0.15)
     assert runs[1].work.sum() == pytest.approx(runs[0].work.sum(), rel=0.25)
+
+
+def test_what_is_pressed_keeps_the_limits_of_both_people_in_truth() -> None:
+    pytest.importorskip("spinemat_sim", reason="needs the package spinemat_sim on the path")
+    from mats import closed_loop
+    from spinemat_sim.control_trials import retract
+
+    felt_most = []
+    for who, patient in (("degeneration_45", "desk_worker_45"), ("athlete_25", "athlete_25")):
+        record, loop = load_person(ROOT / f"config/persons/{who}.yaml"), closed_loop(patient)
+        body, person = loop.plant.body, loop.plant.person
+        value, x = np.array(person.patient.stiffness), np.array([person.x_of(v) for v in UP])
+        scan = Felt(body.skin.copy(), x, value, 0.1 * value, np.ones(len(UP), dtype=bool))
+        needed = Needs.of_answers(record, screen(record))
+        plan = plan_session(PROGRAMMES["lower_back"], LAYOUT, record.measures, scan, needed)
+        loop.peak[:] = 0.0
+        for phase in (3, 4):  # the hardest, and the one with most fingers at once
+            _, goal = next(found for found in presses(plan) if found[0].phase == phase)
+            loop.press(goal)
+            retract(loop)
+            loop.samples.clear()
+        assert (loop.peak <= np.maximum(plan.allowed, goal.preload.max())).all()
+        felt_most.append(loop.peak.max())
+    assert felt_most[0] < 0.8 * felt_most[1]
