@@ -28,6 +28,7 @@ from spinemat_sim.patient import Patient, presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import sample
+from spinemat_sim.reaction_trials import WatchedLoop
 from spinemat_sim.sensing_trials import area_under_roc, feel, intraclass, stiffened
 from spinemat_sim.trunk import build_trunk
 from spinemat_sim.urdf import plain_urdf
@@ -242,7 +243,7 @@ def test_segments_are_fitted_together_with_the_breath() -> None:
             5e-4 * u[:, None],
         )
         z += RNG.normal(0.0, 2e-5, z.shape)
-        segments.append(Segment(t, z, push, corner, rise))
+        segments.append(Segment(t, z, push, corner, rise, np.zeros(rise.size, dtype=bool)))
     for k, fit in enumerate(fit_segments(segments, breath)):
         assert fit.above[k] == pytest.approx(3e-3, rel=0.02)
         assert fit.below[k] == pytest.approx(6e-3, rel=0.02)
@@ -375,6 +376,16 @@ def test_what_a_level_may_get_holds_for_the_probes_of_a_scan() -> None:
     for bad in (np.ones(3), np.full(len(UP), 1.5), np.full(len(UP), np.nan)):
         with pytest.raises(InvalidInput, match="share"):
             SpineScan(LAYOUT, INTAKE, share=bad)
+
+
+def test_where_muscles_tense_under_a_probe_no_number_is_told() -> None:
+    patient = presets()["average_adult"]
+    loop = WatchedLoop(Plant(LAYOUT, lie_down(patient), plain_urdf(LAYOUT), 5))
+    loop.plant.guard_from(8.0)
+    found = scan_plant(loop)
+    levels = {e.level: e for e in found.levels() if e.side == "both"}
+    guarded = [v for v in TRUNK if levels[v].reason.startswith("guarded")]
+    assert len(guarded) >= 3 and not any(levels[v].valid for v in guarded)
 
 
 def test_a_load_cell_stuck_in_the_air_leaves_its_levels_out() -> None:

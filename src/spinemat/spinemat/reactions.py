@@ -67,6 +67,7 @@ class Reaction:
     Attributes:
         guarding: protective tension is felt.
         stiffening: felt over expected force under each finger, shape (n,); 1: as expected.
+        tense: fingers around which it is felt, shape (n,).
         confidence: that it is guarding, 0 to 1.
         moving: the body moves, other than by breathing.
         presence: whether somebody is felt at all.
@@ -76,6 +77,7 @@ class Reaction:
 
     guarding: bool
     stiffening: Array
+    tense: Flags
     confidence: float
     moving: bool
     presence: Presence
@@ -140,7 +142,7 @@ class ReactionWatch:
         self._pushed, self._confidence, self._where = -np.inf, 0.0, ""
         self._hits = 0
         self._tense, self._pushing = np.zeros(n, dtype=bool), 0.0  # where, and N on it then
-        self.now = Reaction(False, np.ones(n), 0.0, False, Presence.UNKNOWN, 0, "")
+        self.now = Reaction(False, np.ones(n), self._tense, 0.0, False, Presence.UNKNOWN, 0, "")
 
     def learn(self, linear: Array, toe: Array, corner: Array) -> None:
         """Begin with what a scan found under each finger.
@@ -191,6 +193,7 @@ class ReactionWatch:
         self.now = Reaction(
             guarding,
             self._stiffening.copy(),
+            self._tense & guarding,
             self._confidence if guarding else 0.0,
             moving,
             self._presence(contact),

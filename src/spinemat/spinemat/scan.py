@@ -76,11 +76,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a press reported; `contact` has the shape of the goal's fingers."""
+    """What a press reported.
+
+    Attributes:
+        loaded_cycle, end_cycle: drive cycles between which the goal's forces were held.
+        contact: of the goal's fingers, shape of these.
+        tense: fingers of the mat around which muscles tensed meanwhile (`reactions`).
+    """
 
     loaded_cycle: int
     end_cycle: int
     contact: NDArray[np.bool_]
+    tense: tuple[int, ...] = ()
 
 
 class Samples:
@@ -149,6 +156,7 @@ class SpineScan:
         self.contour: ContourEstimate | None = None
         self.breath: BreathingEstimate | None = None
         self._segments: list[Segment] = []
+        self._tense = np.zeros(n, dtype=bool)  # in the ramp at hand and the loads before it
         self._felt: list[Array] = []  # mean force in each rest, shape (n,), N
         self._left: dict[int, str] = {}  # rows that are not probed, and why
         self._probes: RowProbes | None = None
@@ -304,6 +312,9 @@ class SpineScan:
         lost = int((~outcome.contact).sum())
         if self._segments and lost > LOST * goal.fingers.size:
             raise PersonMoved(f"the person moved: {lost} fingers lost the back")
+        if goal.waveform is not Waveform.RAMP:
+            self._tense[:] = False
+        self._tense[list(outcome.tense)] = True
         if goal.waveform is Waveform.CONTACT:
             self._take_rest(goal, outcome, samples)
         elif goal.waveform is Waveform.RAMP:
@@ -342,7 +353,7 @@ class SpineScan:
         corner[pressed] = ((low - rest) / np.maximum(rise, 1e-9))[pressed]
         corner[pressed & (rest + rise < low + 0.5 * LEAST_INTERVAL)] = 1.0
         t = np.asarray(cycles * self._layout.cycle, dtype=float)
-        return Segment(t, height, push, corner, rise), force
+        return Segment(t, height, push, corner, rise, self._tense.copy()), force
 
     def _find_contour(self) -> None:
         """Take breathing out of both rests; then the skin without load."""

@@ -48,6 +48,7 @@ class Pressed:
     loaded_cycle: int
     end_cycle: int
     contact: tuple[bool, ...]
+    tense: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read(name: str, text: str) -> Entry:
     """
     try:
         values = json.loads(text)
-        for field in ("expected", "contact", "share"):
+        for field in ("expected", "contact", "share", "tense"):
             if isinstance(values.get(field), list):
                 values[field] = tuple(values[field])
         return KINDS[name](**values)

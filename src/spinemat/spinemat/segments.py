@@ -37,6 +37,7 @@ class Segment(NamedTuple):
         push: share of the ramp, shape (m, n) of each finger's own, 0 to 1; 0 at rest.
         corner: share of the ramp where each finger's tissue leaves its toe, shape (n,).
         rise: of each finger's force in the whole ramp, shape (n,), N; 0 for those at rest.
+        guarded: fingers around which muscles tensed, shape (n,).
     """
 
     t: Array
@@ -44,6 +45,7 @@ class Segment(NamedTuple):
     push: Array
     corner: Array
     rise: Array
+    guarded: NDArray[np.bool_]
 
     @property
     def ramp(self) -> bool:

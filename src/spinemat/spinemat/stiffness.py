@@ -94,6 +94,7 @@ class RowProbes:
         """
         rows, rise = self._row_x.size, ramp.rise
         pairs = (rise > 0.0).reshape(-1, 2)
+        tense = ramp.guarded[::2] | ramp.guarded[1::2]  # rows
         if (pairs.any(axis=1) & ~pairs.all(axis=1)).any():
             self._add_alone(ramp, fit, in_toe)
             return
@@ -106,7 +107,9 @@ class RowProbes:
             pressed = bool((rise[pair] > 0.0).all())
             if pressed and np.isnan(fit.height[pair]).any():
                 self.reason[row] = "contact was lost"
-            if np.isnan(fit.height[pair]).any():
+            elif pressed and tense[row]:
+                self.reason[row] = "guarded: muscles tensed under the probe"
+            if np.isnan(fit.height[pair]).any() or tense[row]:
                 continue
             if pressed:
                 force[row] = rise[pair].sum()
@@ -132,7 +135,7 @@ class RowProbes:
 
     def _add_alone(self, ramp: Segment, fit: SegmentFit, in_toe: NDArray[np.bool_]) -> None:
         reached = ~in_toe & (ramp.push.max(axis=0) > 0.9) & (fit.residual <= MAX_RESIDUAL)
-        use = (ramp.rise > 0.0) & reached
+        use = (ramp.rise > 0.0) & reached & ~ramp.guarded
         self._travel[1, use] = fit.total[use]
         self._travel_error[1, use] = fit.total_error[use]
 

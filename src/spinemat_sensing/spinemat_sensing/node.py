@@ -43,6 +43,7 @@ class SpineContour(LifecycleNode):
         self._busy = False
         self._height: np.ndarray | None = None
         self._samples = Samples()
+        self._tense: set[int] = set()  # fingers around which muscles tensed in this press
         self._cycles = CycleWaiter()
         self._contours = publisher(self, "contour")
         self._maps = publisher(self, "stiffness")
@@ -75,7 +76,7 @@ class SpineContour(LifecycleNode):
         if self._busy:
             self._samples.add(msg.cycle, position, force)
         self._voice.tick(msg.cycle, now)
-        self._watching.add(msg)
+        self._tense.update(np.flatnonzero(self._watching.add(msg).tense).tolist())
         self._press.poll()
         self._cycles.seen(msg.cycle)
 
@@ -158,15 +159,17 @@ class SpineContour(LifecycleNode):
                     ScanSpine.Feedback(phase=step.phase, percent=step.percent, row=step.row)
                 )
                 self._samples.clear()
+                self._tense.clear()
                 answer = await self._press.call(press_message(step.goal), unwanted)
                 if not answer.success:
                     raise ScanRefused(answer.message)
                 result.end_cycle = answer.end_cycle
                 await self._cycles.until(answer.end_cycle)
                 contact = np.array(answer.contact, dtype=bool)
-                cycles = self._voice.cycle, answer.loaded_cycle, answer.end_cycle
-                self._log(Pressed(*cycles, tuple(contact.tolist())))
-                scan.take(Outcome(answer.loaded_cycle, answer.end_cycle, contact), self._samples)
+                tense = tuple(sorted(self._tense))
+                cycles = answer.loaded_cycle, answer.end_cycle
+                self._log(Pressed(self._voice.cycle, *cycles, tuple(contact.tolist()), tense))
+                scan.take(Outcome(*cycles, contact, tense), self._samples)
                 if scan.contour is not None and not result.contour.method:
                     self._height = scan.height
                     result.contour = contour_message(header(self, self._voice.now), scan.contour)

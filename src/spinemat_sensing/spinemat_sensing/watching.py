@@ -26,8 +26,8 @@ class Watching:
         self._presences = publisher(node, "presence")
         self._stiffness = publisher(node, "stiffness/running")
 
-    def add(self, state: msg.FingerState) -> None:
-        """Take a state whose arrays have been checked."""
+    def add(self, state: msg.FingerState) -> Reaction:
+        """Take a state whose arrays have been checked; return what the person does."""
         now = nanoseconds(state.header.stamp)
         felt = self.watches.add(
             FingerSample(
@@ -54,6 +54,7 @@ class Watching:
             self._tell_breath(now, felt)
         if felt.running is not None:
             self._tell_stiffness(now, felt.running)
+        return said
 
     def _tell_guarding(self, now: int, said: Reaction) -> None:
         self._guards.publish(

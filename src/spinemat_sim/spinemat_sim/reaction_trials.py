@@ -21,7 +21,7 @@ from spinemat.press import Phase as Stretch
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, Waveform
 from spinemat.reactions import HELD, Reaction, ReactionWatch
-from spinemat.scan import ScanRefused, SpineScan
+from spinemat.scan import Outcome, ScanRefused, SpineScan
 from spinemat_sim.calm import any_press
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import PRELOAD, goal, retract, scan
@@ -79,6 +79,13 @@ class WatchedLoop(ClosedLoop):
             self.took.append(time.thread_time() - began)
             self.reactions.append((self.cycle, said))
         return force
+
+    def press(self, goal: PressGoal) -> tuple[PressRun, Outcome]:
+        """Run a press to its end; the outcome tells where muscles tensed."""
+        first = len(self.reactions)
+        run, outcome = super().press(goal)
+        tense = np.any([said.tense for _, said in self.reactions[first:]], axis=0)
+        return run, replace(outcome, tense=tuple(np.flatnonzero(tense).tolist()))
 
 
 class Reacted(NamedTuple):

@@ -19,11 +19,11 @@ from spinemat.findings import evenness, over_trend
 from spinemat.layout import MatLayout
 from spinemat.scan import THINKING, ScanRefused, SpineScan
 from spinemat.stiffness import NECK_REGIONS, PROBE_LIMIT
-from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.indenter import stiffness_truth
 from spinemat_sim.patient import LEVELS, Layer, Patient
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
+from spinemat_sim.reaction_trials import WatchedLoop
 from spinemat_sim.urdf import plain_urdf
 
 Array = NDArray[np.float64]
@@ -161,7 +161,7 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     """Scan one person and compare."""
     person = lie_down(patient)
     plant = Plant(layout, person, plain_urdf(layout), seed)
-    loop = ClosedLoop(plant)
+    loop = WatchedLoop(plant)
     intake = check_intake(patient.sex, float(patient.age), patient.stature, patient.mass)
     scan = SpineScan(layout, intake, full=full)
     begin = loop.cycle

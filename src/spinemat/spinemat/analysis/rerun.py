@@ -313,7 +313,8 @@ class _Scans:
             if s.cycle <= entry.end_cycle:
                 samples.add(s.cycle, s.position, s.force)
         self.samples.clear()
-        outcome = Outcome(entry.loaded_cycle, entry.end_cycle, np.array(entry.contact, dtype=bool))
+        contact = np.array(entry.contact, dtype=bool)
+        outcome = Outcome(entry.loaded_cycle, entry.end_cycle, contact, entry.tense)
         try:
             self._scan.take(outcome, samples)
             if self._scan.contour is not None and not self._told:
