@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spinemat.analysis import Bag
+from spinemat.analysis.bags import about_json
+
 ROOT = Path(__file__).parents[1]
 SPINEMAT = [sys.executable, "-m", "spinemat_bringup"]
 SPEED = {"real_time_factor", "setup_seconds"}  # depend on the machine: reported, not asserted
@@ -118,7 +121,9 @@ def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
     assert list(tmp_path.glob("sessions/*/bag/*.mcap"))
 
 
-def test_a_mat_without_a_drive_stage_waits_and_says_for_what(tmp_path: Path) -> None:
+def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
+    tmp_path: Path,
+) -> None:
     with subprocess.Popen(
         [*SPINEMAT, "up", "--sim", "none", "--namespace", "/bare"],
         cwd=tmp_path,
@@ -131,9 +136,16 @@ def test_a_mat_without_a_drive_stage_waits_and_says_for_what(tmp_path: Path) -> 
             if "STARTING" in line:
                 break
         status, output = spinemat("status", "--namespace", "/bare", cwd=tmp_path)
+        record = ("record", "bag", "--seconds", "2", "--out", "kept", "--namespace", "/bare")
+        recorded, words = spinemat(*record, cwd=tmp_path)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(60) == 0
     assert status == 1
     assert "waiting for drive data: no drive state seen" in output
+    assert recorded == 0, words
+    bag = Bag(tmp_path / "kept")
+    assert bag.closed and bag.counts["/bare/safety/state"] >= 1
+    parameters = about_json(bag, "parameters")
+    assert parameters is not None and "safety_supervisor" in parameters, words
     assert not graph_processes()

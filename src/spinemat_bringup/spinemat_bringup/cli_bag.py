@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spinemat.analysis import Bag
 
 PROFILES = ("all", "clinical", "minimal")
+FIND_TIME = 5.0  # s in which a running node is found
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
@@ -362,7 +363,8 @@ def record_bag(
 ) -> None:
     """Record a mat that is up until Ctrl-C, whether a session runs or not.
 
-    Sessions are recorded without this, each into its own folder.
+    Sessions are recorded without this, each into its own folder. The mat's recorder, if one runs,
+    is asked what the graph was started with; it is kept in the bag.
     """
     import time
 
@@ -373,8 +375,11 @@ def record_bag(
     folder = out or Path("recordings") / datetime.now().strftime("%Y%m%d-%H%M%S")
     mat = mat_config or share("config", "mat.yaml")
     arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-r", "__node:=bag_recorder"]
-    for key, value in (("folder", folder.resolve()), ("profile", profile), ("mat_config", mat)):
-        arguments += ["-p", f"{key}:='{value}'"]
+    about = _started_with(namespace)
+    given = {"folder": folder.resolve(), "profile": profile, "mat_config": mat, "about": about}
+    for key, value in given.items():
+        quoted = str(value).replace("'", "''")  # as YAML has it
+        arguments += ["-p", f"{key}:='{quoted}'"]
     said: list[str] = []
 
     def loop(node: Any, executor: Any, stopper: Any) -> None:
@@ -388,6 +393,19 @@ def record_bag(
     map_large_blocks()
     run(Recorder, arguments, loop)
     tell(said[0] if said else "nothing was recorded")
+
+
+def _started_with(namespace: str) -> str:
+    """What the mat's own recorder was told of the graph; empty where none is found."""
+    from spinemat_bringup.client import MatClient, NoAnswer
+
+    with MatClient(namespace) as client:
+        try:
+            client.wait(lambda: client.knows("recorder"), FIND_TIME, "recorder")
+            return str(client.parameter("recorder", "about") or "")
+        except NoAnswer:
+            tell(f"No recorder answers in {namespace}: the bag will not tell the parameters.")
+            return ""
 
 
 # ---- what the commands share -------------------------------------------------------------

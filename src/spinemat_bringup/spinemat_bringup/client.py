@@ -9,11 +9,11 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -223,6 +223,17 @@ class MatClient:
         answer = self.call(SetParameters, f"{node}/set_parameters", request, repeat=True)
         return answer.results[0].successful, answer.results[0].reason
 
+    def parameter(self, node: str, name: str) -> Any:
+        """Return the value of a node's parameter; None where the node does not have it."""
+        request = GetParameters.Request(names=[name])
+        answer = self.call(GetParameters, f"{node}/get_parameters", request, repeat=True)
+        return parameter_value_to_python(answer.values[0])
+
+    def knows(self, node: str) -> bool:
+        """Whether a node of this name is in the graph, in this mat's namespace."""
+        known = self._node.get_node_names_and_namespaces()
+        return (node, self._node.get_namespace()) in known
+
     def publisher(self, topic: str) -> Publisher:
         """Return a publisher on a topic of the mat; `withdraw` ends it."""
         return publisher(self._node, topic)
@@ -349,7 +360,7 @@ class MatClient:
 
     def wait_recorded(self, folder: str, timeout: float = 60.0) -> None:
         """Wait until the recorder has closed the bag in `folder`; not where none runs."""
-        if "recorder" not in self._node.get_node_names():
+        if not self.knows("recorder"):
             return
         self.wait(
             lambda: any(e.kind == "recorded" and folder in e.data for e in self.events),

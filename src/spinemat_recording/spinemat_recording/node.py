@@ -232,6 +232,8 @@ class Recorder(Node):
         self._on_message(topic, stamped, data)
         if self._folder is None or before == message.phase:
             return
+        if self._always and "person" not in self._kept:
+            self._kept.update(_person(Path(message.folder)))
         aborted = message.phase == SessionState.ABORTED
         self._line(
             "session_orchestrator",
@@ -278,12 +280,12 @@ class Recorder(Node):
         self._close_at = None
         self._missed = 0
         about = self._about | {"recorded": datetime.now().astimezone().isoformat("T", "seconds")}
-        about |= _person(Path(session[1]))
+        self._kept = about | _person(Path(session[1]))
         self._folder = Background(
             lambda say: SessionFolder(
                 session[1],
                 self._definitions,
-                about=about,
+                about=self._kept,
                 compress=self._compress,
                 split_bytes=self._split[0],
                 split_seconds=self._split[1],
