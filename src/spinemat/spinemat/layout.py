@@ -77,7 +77,7 @@ class MatLayout:
     press_limits: dict[str, float]
     trip_limits: dict[str, float]
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Number of fingers."""
         return 2 * len(self.rows)
@@ -113,9 +113,9 @@ class MatLayout:
         return tuple(row.region for row in self.rows for _ in SIDES)
 
     @cached_property
-    def members(self) -> dict[str, NDArray[np.float64]]:
-        """Which fingers lie under each region, 1 or 0, shape (n,) each."""
-        return {name: np.array([r == name for r in self.regions], float) for name in REGIONS}
+    def members(self) -> NDArray[np.float64]:
+        """Which fingers lie under each of `REGIONS`, 1 or 0, shape (regions, n)."""
+        return np.array([[r == name for r in self.regions] for name in REGIONS], float)
 
     @cached_property
     def press_limit(self) -> NDArray[np.float64]:

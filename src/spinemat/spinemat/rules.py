@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import HEAVIEST, regional_sums
 from spinemat.drive import Category, Stage
-from spinemat.layout import MatLayout
+from spinemat.layout import REGIONS, MatLayout
 
 Array = NDArray[np.float64]
 
@@ -48,6 +49,8 @@ GUARDING_TIME = 1.0  # s
 SESSION_TIME, PRESSING_TIME = 3600.0, 1800.0  # s; 20 min of pressing are planned at most
 OVERRUN = 0.100  # s of processor time for a judgement: what the drive waits for a permit
 
+MEASURED = ("position", "velocity", "force", "current", "temperature")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -75,6 +78,7 @@ class Track:
         mismatch: motor less return spring less load cell, filtered, shape (n,), N.
         position, force, way: entries every LOOK_STEP, oldest first; `way` is where the commanded
             velocities would have led, m.
+        earlier: force RISE_TIME ago, shape (n,), N; None until it is known.
         asked, moved: commanded and measured way in FOLLOW_TIME, shape (n,), m; zeros at first.
         touched: fingers that carried load LEFT_TIME ago, shape (n,).
         touching: how many these are.
@@ -100,6 +104,7 @@ class Track:
 
     def _forget(self) -> None:
         n = self._layout.n
+        self.earlier: Array | None = None
         self.asked, self.moved = np.zeros((2, n))
         self.touched = np.zeros(n, dtype=bool)
         self.touching, self.led = 0, False
@@ -138,6 +143,8 @@ class Track:
 
     def _look(self) -> None:
         """Sum up the entries after a new one."""
+        if (i := self.back(RISE_TIME)) is not None:
+            self.earlier = self.force[i]
         if (i := self.back(FOLLOW_TIME)) is not None:
             self.asked = self.way[-1] - self.way[i]
             self.moved = self.position[-1] - self.position[i]
@@ -163,8 +170,7 @@ def _some(found: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return found if np.count_nonzero(found) else None
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """All that a rule may look at."""
 
     layout: MatLayout
@@ -215,16 +221,16 @@ def _worst(v: View, bad: NDArray[np.bool_], by: Array) -> tuple[str, int]:
 
 def bad_data(v: View) -> str | None:
     """Values that are missing or not finite."""
-    s = v.now
-    for name in ("position", "velocity", "force", "current", "temperature"):
-        values = getattr(s, name)
-        if values.shape != (v.layout.n,):
-            return f"{name}: {values.size} values; allowed: {v.layout.n}"
+    s, n = v.now, v.layout.n
+    measured = s.position, s.velocity, s.force, s.current, s.temperature
+    for values, name in zip(measured, MEASURED, strict=True):
+        if values.shape != (n,):
+            return f"{name}: {values.size} values; allowed: {n}"
         if not isfinite(values @ values) and not (good := np.isfinite(values)).all():
             i = int(np.argmin(good))
             return f"{name} of {v.layout.names[i]} is {values[i]}; allowed: finite"
-    if s.status.shape != (v.layout.n,):
-        return f"status: {s.status.size} values; allowed: {v.layout.n}"
+    if s.status.shape != (n,):
+        return f"status: {s.status.size} values; allowed: {n}"
     return None
 
 
@@ -253,8 +259,9 @@ def _force(v: View) -> str | None:
 
 
 def _region(v: View) -> str | None:
-    for region, limit in v.region_limit.items():
-        total = float(v.layout.members[region] @ v.now.force)
+    totals = (v.layout.members @ v.now.force).tolist()
+    for region, total in zip(REGIONS, totals, strict=True):
+        limit = v.region_limit[region]
         if total > limit:
             return f"{region}: {total:.0f} N together; allowed: up to {limit:.0f} N"
     return None
@@ -267,10 +274,9 @@ def _total(v: View) -> str | None:
 
 
 def _rise(v: View) -> str | None:
-    i = v.track.back(RISE_TIME)
-    if i is None or v.now.stage != Stage.RUNNING:
+    if v.track.earlier is None or v.now.stage != Stage.RUNNING:
         return None
-    rise = v.now.force - v.track.force[i]
+    rise = v.now.force - v.track.earlier
     if np.count_nonzero(rise > RISE):
         name, worst = _worst(v, rise > RISE, rise)
         return f"{name}: + {rise[worst]:.1f} N in {RISE_TIME:g} s; allowed: up to {RISE:g} N"
@@ -278,12 +284,11 @@ def _rise(v: View) -> str | None:
 
 
 def _pressure(v: View) -> str | None:
-    pressure = v.now.force / v.layout.finger.tip_area
-    if np.count_nonzero(pressure > PRESSURE):
-        name, worst = _worst(v, pressure > PRESSURE, pressure)
-        return (
-            f"{name}: {1e-3 * pressure[worst]:.0f} kPa; allowed: up to {1e-3 * PRESSURE:.0f} kPa"
-        )
+    over = v.now.force > PRESSURE * v.layout.finger.tip_area
+    if np.count_nonzero(over):
+        name, worst = _worst(v, over, v.now.force)
+        pressure = v.now.force[worst] / v.layout.finger.tip_area
+        return f"{name}: {1e-3 * pressure:.0f} kPa; allowed: up to {1e-3 * PRESSURE:.0f} kPa"
     return None
 
 
@@ -311,16 +316,18 @@ def _load_cell(v: View) -> str | None:
     """Load cell against motor, against itself while the tip moves, and at rest."""
     sound = ~v.excluded
     off = np.abs(v.track.mismatch)
-    if np.count_nonzero(bad := (off > LOAD_MISMATCH) & sound):
+    high = off > LOAD_MISMATCH
+    if np.count_nonzero(high) and np.count_nonzero(bad := high & sound):
         name, i = _worst(v, bad, off)
         return (
             f"{name}: load cell and motor differ by {v.track.mismatch[i]:.1f} N;"
             f" allowed: up to {LOAD_MISMATCH:g} N"
         )
-    down = (v.now.position < v.layout.finger.stroke[0] + 0.001) & (v.now.current == 0.0)
-    at_rest = np.abs(v.now.force)
-    if np.count_nonzero(bad := down & sound & (at_rest > LOAD_REST)):
-        name, i = _worst(v, bad, at_rest)
+    loaded = np.abs(v.now.force) > LOAD_REST
+    down = v.now.position < v.layout.finger.stroke[0] + 0.001
+    bad = down & loaded
+    if np.count_nonzero(bad) and np.count_nonzero(bad := bad & sound & (v.now.current == 0.0)):
+        name, i = _worst(v, bad, np.abs(v.now.force))
         return (
             f"{name}: {v.now.force[i]:.1f} N when down and unpowered; allowed: ± {LOAD_REST:g} N"
         )
@@ -336,14 +343,14 @@ def _load_cell(v: View) -> str | None:
 
 def _encoder(v: View) -> str | None:
     """Encoders that jump, and that stand still while the force changes."""
-    sound = ~v.excluded
     if v.before is not None and v.before.position.shape == v.now.position.shape:
         jump = np.abs(v.now.position - v.before.position)
-        if np.count_nonzero(bad := (jump > JUMP) & sound):
+        far = jump > JUMP
+        if np.count_nonzero(far) and np.count_nonzero(bad := far & ~v.excluded):
             name, i = _worst(v, bad, jump)
             return f"{name}: {1e3 * jump[i]:.1f} mm in one cycle; allowed: up to {1e3 * JUMP:g} mm"
     frozen, change = v.track.frozen, v.track.force_range
-    if frozen is not None and np.count_nonzero(bad := frozen & sound):
+    if frozen is not None and np.count_nonzero(bad := frozen & ~v.excluded):
         name, i = _worst(v, bad, change)
         return (
             f"{name}: encoder stands still while force changed by {change[i]:.1f} N;"
@@ -483,8 +490,8 @@ def _speed(v: View) -> str | None:
 
 
 def _temperature(v: View) -> str | None:
-    i = int(np.argmax(v.now.temperature))
-    if v.now.temperature[i] > TEMPERATURE:
+    if np.count_nonzero(v.now.temperature > TEMPERATURE):
+        i = int(np.argmax(v.now.temperature))
         return (
             f"{v.layout.names[i]}: {v.now.temperature[i]:.0f} degC;"
             f" allowed: up to {TEMPERATURE:.0f} degC"

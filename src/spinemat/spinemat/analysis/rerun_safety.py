@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ _FIELDS = {
     ),
     "drive/command": ("cycle", "velocity", "force_ceiling"),
     "drive/permit": ("cycle", "granted", "category"),
+    "fingers/state": ("header.stamp.sec", "header.stamp.nanosec", "mode"),
 }
 
 Act = Callable[[Supervisor, int], object]  # what an input does, at a drive cycle
@@ -50,7 +52,8 @@ Input = tuple[int, Act]  # ns of drive time
 
 def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: list[str]) -> None:
     """Judge every recorded drive state again, and compare permits and states."""
-    there = [name for name in ("drive/command", "drive/permit") if bag.counts.get(bag.full(name))]
+    optional = [name for name in _FIELDS if name != "drive/state"]
+    there = [name for name in optional if bag.counts.get(bag.full(name))]
     try:
         found, messages = gather(
             bag,
@@ -61,7 +64,9 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
         raise BagError(bag.path, f"safety rules need drive/state: {error.problem}") from error
     samples, commands = _samples(bag, layout, found)
     told = {m.cycle: m for m in messages["safety/state"]}  # the last of each cycle
-    heard: list[tuple[int, Act | None]] = [*sorted(_inputs(messages), key=lambda entry: entry[0])]
+    heard: list[tuple[int, Act | None]] = [
+        *sorted(_inputs(messages, found), key=lambda entry: entry[0])
+    ]
     inputs = iter([*heard, (2**62, None)])
     supervisor = _begin(bag, layout, samples[0], next(iter(told.values()), None))
     granted = np.zeros(len(samples), dtype=bool)
@@ -168,16 +173,12 @@ def _begin(bag: Bag, layout: MatLayout, first: Sample, told: Any) -> Supervisor:
     return supervisor
 
 
-def _inputs(messages: dict[str, list[Any]]) -> Iterator[Input]:
+def _inputs(messages: dict[str, list[Any]], found: dict[str, dict[str, Any]]) -> Iterator[Input]:
     """Yield what else the supervisor hears, with its drive time."""
-    excluded: bytes | None = None
+    if "fingers/state" in found:
+        yield from _fingers(found["fingers/state"])
     for name, make in _ACTS.items():
         for message in messages[name]:
-            if name == "fingers/state":  # 50 Hz, and hardly ever news
-                modes = bytes(np.asarray(message.mode) == _EXCLUDED)
-                if modes == excluded:
-                    continue
-                excluded = modes
             stamp = message.header.stamp
             at = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
             act = make(message, at)
@@ -204,14 +205,19 @@ def _heartbeat(message: Any, _at: int) -> Act | None:
     )
 
 
-def _fingers(message: Any, _at: int) -> Act | None:
-    excluded = np.asarray(message.mode) == _EXCLUDED
+def _fingers(a: dict[str, Any]) -> Iterator[Input]:
+    """Excluded fingers, where they are others than before: told at 50 Hz, hardly ever news."""
+    excluded = a["mode"] == _EXCLUDED
+    news = np.ones(len(excluded), dtype=bool)
+    news[1:] = (excluded[1:] != excluded[:-1]).any(axis=1)
+    stamps = _stamps(a)
+    for i in np.flatnonzero(news):
+        yield stamps[i], partial(_exclude, excluded[i])
 
-    def act(s: Supervisor, _cycle: int) -> None:
-        if excluded.shape == (s.layout.n,):
-            s.excluded = excluded
 
-    return act
+def _exclude(excluded: Any, s: Supervisor, _cycle: int) -> None:
+    if excluded.shape == (s.layout.n,):
+        s.excluded = excluded
 
 
 def _event(message: Any, _at: int) -> Act | None:
@@ -251,7 +257,6 @@ def _session(message: Any, _at: int) -> Act:
 _ACTS: dict[str, Callable[[Any, int], Act | None]] = {
     "hand_control": _hand,
     "heartbeat": _heartbeat,
-    "fingers/state": _fingers,
     "guarding": _guarding,
     "session/state": _session,
     "events": _event,
