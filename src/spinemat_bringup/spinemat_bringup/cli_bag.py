@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from spinemat_bringup.cli_common import (
     json_option,
     mat_option,
     namespace_option,
+    share_bar,
     tell,
 )
 from spinemat_bringup.outcome import plain
@@ -122,7 +123,7 @@ def bag_export(path: Path, out: Path | None, file_format: str, topics: tuple[str
     """Write every topic as tidy tables, units in the names of the columns."""
     from spinemat.analysis import export
 
-    with opened(path) as bag, _bar("tables", 1.0) as show:
+    with opened(path) as bag, share_bar("tables", 1.0) as show:
         _known_topics(bag, topics)
         folder = out or _beside(path, "_tables")
         files = export(bag, folder, file_format, topics or None, show)
@@ -315,7 +316,7 @@ def bag_play(
     from spinemat_recording.play import Busy, PlayOptions, play
 
     options = PlayOptions(rate, loop, start, topics, clock, namespace)
-    with opened(path) as bag, _ending() as interrupt, _bar("playing", bag.seconds) as show:
+    with opened(path) as bag, _ending() as interrupt, share_bar("playing", bag.seconds) as show:
         try:
             sent = play(bag, options, interrupt.wanted, show)
         except Busy as error:
@@ -422,14 +423,6 @@ class _Ending(Interrupt):
 def _ending() -> Iterator[Interrupt]:
     with _Ending() as interrupt:
         yield interrupt
-
-
-@contextmanager
-def _bar(words: str, total: float) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn(words), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _known_topics(bag: Bag, topics: tuple[str, ...]) -> None:

@@ -163,6 +163,15 @@ def tell(text: str) -> None:
 
 
 @contextmanager
+def share_bar(words: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Show on a terminal how much of something is done; called with that, up to `total`."""
+    columns = (TextColumn(words), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
 def session_bar(cue: Callable[[], str] = lambda: "") -> Iterator[Callable[[Any], None]]:
     """Show a session's progress: phase, bar, time left, where it presses, and lead the breath.
 

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_prefix
 
+from spinemat_bringup.cli_common import share_bar
 from spinemat_bringup.graph import NodeSpec
 
 END_WAIT = 8.0  # s for a process to end after SIGINT
@@ -151,7 +152,7 @@ class Processes:
 def in_processes(
     work: Callable[..., Any], over: Sequence[Iterable[Any]], jobs: int | None
 ) -> list[Any]:
-    """Call `work` for each of `over` in parallel processes, each on one thread.
+    """Call `work` for each of `over` in parallel processes of one thread; show how far it is.
 
     Args:
         work: importable from a module, as processes begin anew.
@@ -161,4 +162,13 @@ def in_processes(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
-        return list(pool.map(work, *over))
+        running = [pool.submit(work, *each) for each in zip(*over, strict=False)]
+        try:
+            with share_bar("working", len(running)) as show:
+                for done, future in enumerate(as_completed(running), 1):
+                    future.result()
+                    show(done)
+        except BaseException:  # of one of them, or Ctrl-C: the others need not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in running]
