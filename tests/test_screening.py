@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from people import PEOPLE, PERSONS, answering, record_with
-from spinemat.anatomy import Intake
+from spinemat.anatomy import Intake, check_intake
 from spinemat.back_model import UP
 from spinemat.conditions import CAUTION, CLINICIAN, CONDITIONS, EXCLUDE
 from spinemat.errors import InvalidInput
+from spinemat.programme_choice import POINTS, suggest_programmes
 from spinemat.questionnaire import PersonRecord, load_person, person_from
 from spinemat.screening import Override, Screening, Verdict, screen
+from spinemat.session_programme import load_programmes
 from spinemat.symptoms import PLACES, Symptom, levels_of, mobility_share, suggest
 
 FILES = sorted(PERSONS.glob("*.yaml"))
@@ -202,6 +205,24 @@ def test_levels_are_weighted_by_severity() -> None:
     for nothing in ([], [Symptom("hip", 0.0, ("always",))]):
         assert not suggest(nothing).weight.any()
         assert mobility_share(nothing).mobility == 0.5
+
+
+def test_answers_point_to_programmes_that_are_shipped_and_say_why() -> None:
+    def first(**changes: Any) -> tuple[str, str]:
+        fit = suggest_programmes(replace(load_person(PERSONS / "athlete_25.yaml"), **changes))[0]
+        return fit.programme, fit.why
+
+    assert first()[0] == "lower_back"
+    assert first(symptoms=())[0] == "pre_sport"
+    assert first(symptoms=(), goals=())[0] == "stable_spine"  # heavy repetitive load
+    assert first(symptoms=(), goals=("relax",)) == ("relaxation", "goal: to relax")
+    old = check_intake("female", 78, 1.60, 60.0)
+    assert first(measures=old) == ("gentle_elder", "from 70 years")
+    desk = suggest_programmes(load_person(PERSONS / "desk_worker.yaml"))
+    assert [f.programme for f in desk] == ["mobile_spine", "neck_and_shoulders", "daily_10"]
+    assert "long sitting" in desk[2].why and "forward posture" in desk[2].why
+    shipped = load_programmes(PERSONS.parent / "programmes")
+    assert {programme for programme, _, _ in POINTS} <= shipped.keys()
 
 
 def test_stiffness_points_to_mobility_and_pain_in_use_to_stability() -> None:

@@ -147,6 +147,7 @@ def spans(rows: Iterable[tuple[str, Hashable]]) -> list[tuple[str, Any]]:
 def _describe(record: PersonRecord, screening: Screening, layout: MatLayout) -> None:
     from spinemat.anatomy import region_of
     from spinemat.back_model import UP
+    from spinemat.programme_choice import suggest_programmes
     from spinemat.screening import Verdict
     from spinemat.symptoms import SOURCE, mobility_share, suggest
 
@@ -169,3 +170,5 @@ def _describe(record: PersonRecord, screening: Screening, layout: MatLayout) -> 
     console.print(table)
     source = [f"Source of the levels suggested: {SOURCE}."] if suggestion.why else []
     bullets((*suggestion.why, mobility_share(record.symptoms).why, *source))
+    fits = [f"Suggestion: programme {f.programme}: {f.why}." for f in suggest_programmes(record)]
+    bullets(fits)
