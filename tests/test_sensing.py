@@ -16,7 +16,7 @@ from spinemat.breathing import BreathingEstimate, BreathWatch
 from spinemat.contour import SpinePlace, expected_place, fit_contour
 from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
 from spinemat.errors import InvalidInput
-from spinemat.findings import evenness, findings, over_trend
+from spinemat.findings import evenness, findings, over_trend, stands_out
 from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
 from spinemat.segments import Segment, fit_segments
@@ -282,9 +282,22 @@ def test_a_stiff_level_is_a_tension_point_and_only_when_it_is_sure() -> None:
     assert not findings(a_map(value, 0.4), valid).tension
     valid[UP.index("T8")] = False
     assert not findings(a_map(value), valid).tension
-    above, _, score = over_trend(a_map(value))
-    assert np.argmax(score) == UP.index("T8")
+    above, _ = over_trend(a_map(value))
     assert np.argmax(above) == UP.index("T8")
+
+
+def test_a_stiff_level_stands_out_and_neither_its_neighbours_nor_a_stiff_person() -> None:
+    near = np.exp(-np.abs(np.subtract.outer(np.arange(24.0), np.arange(24.0))))  # felt together
+    before = 0.12**2 * np.eye(24) + 0.25**2
+    k = UP.index("T8")
+    for person in (0.8, 1.3):
+        value = person * means() * np.exp(0.3 * near[k])
+        found = replace(a_map(value), before=before, covariance=0.05**2 * near)
+        out = stands_out(found)
+        assert np.argmax(out) == k and out[k] > 1.0
+        assert out[[k - 3, k + 3]].max() < 0.0
+        even = replace(found, value=person * means())
+        assert stands_out(even).max() < 0.0
 
 
 def test_figures_of_agreement() -> None:

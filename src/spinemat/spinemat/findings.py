@@ -19,6 +19,7 @@ from spinemat.deconvolution import LevelMap
 Array = NDArray[np.float64]
 
 STIFFER = 1.2  # of the person's own trend: more than that is a tension point (engineering choice)
+STIFF_LEVEL = 1.4  # of the profile: what a stiff level is looked for as (engineering choice)
 LIKELY = 0.8  # probability from which one is named (engineering choice)
 UNEVEN_SIDES = 0.10  # (left - right) / (left + right) from which a side is named (choice)
 DRAWS = 400  # for the error of the evenness
@@ -66,6 +67,7 @@ class Findings:
     Attributes:
         tension: stiffest first.
         sides: largest difference first.
+        stands_out: of each level, see `stands_out`, L5 first, shape (24,).
         evenness: share of movement that is where an even back has it, 0 to 1.
         evenness_error: its standard error.
         method: how these were obtained, for people.
@@ -73,32 +75,45 @@ class Findings:
 
     tension: tuple[TensionPoint, ...]
     sides: tuple[SideDifference, ...]
+    stands_out: Array
     evenness: float
     evenness_error: float
     method: str = METHOD
 
 
-def over_trend(found: LevelMap) -> tuple[Array, Array, Array]:
+def over_trend(found: LevelMap) -> tuple[Array, Array]:
     """Logarithm of each level's stiffness over the person's own trend, and its standard error.
 
     The trend is the published profile times the median of the trunk's ratios to it.
 
     Returns:
-        Logarithm, its standard error, and the logarithm over what it varies by among people who
-        are like all others (levels that rows see badly vary less): a score that ranks all levels
-        alike. Shape (24,) each, L5 first.
+        Logarithm and its standard error, shape (24,) each, L5 first.
     """
     ratio = np.log(found.value / means())
     trunk = [UP.index(v) for v in TRUNK]
     inside = np.zeros(len(UP))
     inside[trunk] = 1.0 / len(trunk)
     apart = np.eye(len(UP)) - inside  # the median is about as certain as the mean
-    after, before = (
-        np.einsum("ij,jk,ik->i", apart, matrix, apart)
-        for matrix in (found.covariance, found.before)
-    )
-    above = ratio - np.median(ratio[trunk])
-    return above, np.sqrt(after), above / np.sqrt(np.maximum(before - after, 0.05 * before))
+    spread = np.sqrt(np.einsum("ij,jk,ik->i", apart, found.covariance, apart))
+    return ratio - np.median(ratio[trunk]), spread
+
+
+def stands_out(found: LevelMap) -> Array:
+    """How much more likely the movements are if this level alone is stiffer by `STIFF_LEVEL`.
+
+    A stiff level also stiffens what is felt beside it, and levels far from a row are hardly felt:
+    the ratio of likelihoods weighs both, so it ranks all levels of all people alike. For y the
+    logarithms of stiffness over the published profile, B their covariance before and C after the
+    scan, a shift d of level k has the logarithm d (B^-1 y)_k - d^2 / 2 (B^-1 - B^-1 C B^-1)_kk
+    (linear Gaussian model).
+
+    Returns:
+        Natural logarithm of the ratio, shape (24,), L5 first.
+    """
+    shift = np.log(STIFF_LEVEL)
+    inverse = np.linalg.inv(found.before)
+    felt = np.diag(inverse - inverse @ found.covariance @ inverse)
+    return np.asarray(shift * (inverse @ np.log(found.value / means()) - 0.5 * shift * felt))
 
 
 def evenness(value: Array) -> Array:
@@ -128,7 +143,7 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
         found: the map.
         valid: levels whose value may be used, L5 first, shape (24,).
     """
-    above, spread, _ = over_trend(found)
+    above, spread = over_trend(found)
     sure = 1.0 - norm.cdf((np.log(STIFFER) - above) / spread)
     tension = [
         TensionPoint(UP[i], float(np.exp(above[i])), float(sure[i]))
@@ -146,6 +161,7 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
     return Findings(
         tension=tuple(sorted(tension, key=lambda point: -point.ratio)),
         sides=tuple(sorted(sides, key=lambda side: -abs(side.difference))),
+        stands_out=stands_out(found),
         evenness=float(evenness(found.value)),
         evenness_error=float(np.std(evenness(draws))),
     )

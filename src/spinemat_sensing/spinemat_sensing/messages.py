@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 from transforms3d.euler import euler2quat
 
 from spinemat.anatomy import LEVELS
+from spinemat.back_model import UP
 from spinemat.contour import ContourEstimate
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings
@@ -78,6 +79,7 @@ def stiffness_message(
     lies: LevelMap | None,
 ) -> StiffnessMap:
     """Return the parts of an `Evaluation` as a message."""
+    out = dict(zip(UP, found.stands_out, strict=True)) if found is not None else {}
     result = StiffnessMap(
         header=head,
         levels=[
@@ -88,6 +90,7 @@ def stiffness_message(
                 value=e.value,
                 standard_error=e.error,
                 minimal_detectable_change=1.96 * float(np.sqrt(2.0)) * e.error,
+                stands_out=out.get(e.level, np.nan) if e.side == "both" else np.nan,
                 valid=e.valid,
                 reason=e.reason,
             )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spinemat.anatomy import LUMBAR, THORACIC, TRUNK, check_intake
 from spinemat.back_model import UP
-from spinemat.findings import evenness, over_trend
+from spinemat.findings import evenness, stands_out
 from spinemat.layout import MatLayout
 from spinemat.scan import THINKING, ScanRefused, SpineScan
 from spinemat.stiffness import NECK_REGIONS, PROBE_LIMIT
@@ -43,7 +43,7 @@ class Felt:
     Attributes:
         value, error: of the pair's stiffness, shape (17,), N/m; NaN where not valid.
         regions: mean of thorax, loins, lower and upper neck, shape (4,), N/m.
-        score: by which levels are ranked when a stiff one is looked for, shape (17,).
+        score: `findings.stands_out`, by which levels are ranked, shape (17,).
         skew: (left - right) / (left + right), shape (17,).
         evenness: of the map.
         seconds: that the scan took, simulated, with the time in which a map is made.
@@ -180,7 +180,7 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     values = {v: e.value for (v, side), e in levels.items() if side == "both"}
     trunk = [UP.index(v) for v in TRUNK]
     lies, c = scan.map, scan.contour
-    score = over_trend(lies)[2][trunk] if lies is not None else np.full(len(TRUNK), np.nan)
+    score = stands_out(lies)[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     skew = lies.skew[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     at = np.array([person.x_of(v) for v in PLACES])
     place = np.array([scan.place.levels[v] for v in PLACES]) - at
