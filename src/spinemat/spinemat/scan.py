@@ -44,7 +44,6 @@ GROUP_SPACING = 5  # rows between pairs that probe together: 230 mm
 PRECONDITION_RATE, PRECONDITION_CYCLES = 1.5, 2  # Hz
 PRECONDITION_SHARE = 0.9  # of the interval's end: the tissue's stiffness is not known yet
 RAMP_RATE = 0.21  # Hz: 3.6 s of loading
-MARGIN = 0.4  # N per pair beyond the interval, so that its end is reached
 QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row alone
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
@@ -261,7 +260,7 @@ class SpineScan:
     def _strength(self) -> Array:
         """What a probe presses with each finger of a person who is heavy enough, shape (n,), N."""
         end = [INTERVAL[region][1] for region in self._careful_regions()]
-        top = 0.5 * (np.array(end) + MARGIN)
+        top = 0.5 * np.array(end)
         levels = np.array([self.place.levels[v] for v in UP])
         beside = rows_beside(self._layout.row_x, levels)
         share = np.repeat(np.where(beside, self._share, 1.0).min(axis=1), 2)
