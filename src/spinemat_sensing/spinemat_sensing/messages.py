@@ -90,7 +90,7 @@ def stiffness_message(
                 value=e.value,
                 standard_error=e.error,
                 minimal_detectable_change=1.96 * float(np.sqrt(2.0)) * e.error,
-                stands_out=out.get(e.level, np.nan) if e.side == "both" else np.nan,
+                stands_out=out.get(e.level, np.nan) if e.valid and e.side == "both" else np.nan,
                 valid=e.valid,
                 reason=e.reason,
             )
