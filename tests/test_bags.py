@@ -50,8 +50,8 @@ from spinemat.analysis import (
     table,
 )
 from spinemat.analysis.columns import flat_fields
-from spinemat.analysis.units import PARTS, UNITS, WORDS
 from spinemat.layout import load_layout
+from spinemat.units import PARTS, UNITS, WORDS
 from spinemat_interfaces.msg import DriveState, SessionState
 from spinemat_recording.background import Background
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from spinemat.anatomy import NECK, TRUNK
 from spinemat.back_model import UP, means
@@ -144,13 +144,13 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
         valid: levels whose value may be used, L5 first, shape (24,).
     """
     above, spread = over_trend(found)
-    sure = 1.0 - norm.cdf((np.log(STIFFER) - above) / spread)
+    sure = 1.0 - ndtr((np.log(STIFFER) - above) / spread)
     tension = [
         TensionPoint(UP[i], float(np.exp(above[i])), float(sure[i]))
         for i in np.flatnonzero(valid & (sure >= LIKELY))
     ]
     size = np.abs(found.skew)
-    sure = 1.0 - norm.cdf((UNEVEN_SIDES - size) / found.skew_error)
+    sure = 1.0 - ndtr((UNEVEN_SIDES - size) / found.skew_error)
     sides = [
         SideDifference(UP[i], float(found.skew[i]), float(sure[i]))
         for i in np.flatnonzero(valid & (sure >= LIKELY))

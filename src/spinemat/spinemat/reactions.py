@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from spinemat.layout import MatLayout
 
@@ -266,7 +266,7 @@ class ReactionWatch:
         self._stiffening[mine] = np.maximum(self._stiffening[mine], ratio)
         self._pushed, self._tense = self._time, mine
         self._pushing = float(self._past[-1][1][mine][:, OWN].sum(axis=1).max())
-        self._confidence = float(norm.cdf((share - PUSHED) * sure / share))
+        self._confidence = float(ndtr((share - PUSHED) * sure / share))
         name = self._layout.rows[row].name
         self._where = (
             f"{100.0 * (ratio - 1.0):.0f} % stiffer around {name} within {1e3 * QUICK:.0f} ms"

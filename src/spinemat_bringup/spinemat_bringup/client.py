@@ -159,8 +159,14 @@ class MatClient:
         patience = self._patience(timeout)
         while not done():
             if patience.over:
-                raise NoAnswer(f"{what}: nothing within {timeout:.0f} s")
+                raise NoAnswer(f"{what}: nothing within {timeout:.0f} s{self._stopped()}")
             self.spin(0.1)
+
+    def _stopped(self) -> str:
+        s = self.safety
+        if s is None or s.state != SafetyState.STOPPED:
+            return ""
+        return f"; the mat is STOPPED: {s.cause}: {s.detail}"
 
     def _kept(self, kind: Any, name: str, make: Callable[[], Any]) -> Any:
         key = (kind, name)
@@ -265,7 +271,7 @@ class MatClient:
         answer = self.call(Adjust, "adjust", request)
         return answer.success, answer.message
 
-    def bring_up(self, nodes: Sequence[NodeSpec], timeout: float = 60.0) -> None:
+    def bring_up(self, nodes: Sequence[NodeSpec], timeout: float = 120.0) -> None:
         """Configure and activate the managed nodes, in order.
 
         Raises:
@@ -290,8 +296,8 @@ class MatClient:
             SafetyState.MOVING,
         ):
             s = self.safety
-            if s is not None and s.state == SafetyState.STOPPED:
-                raise NoAnswer(f"the mat is STOPPED: {s.cause}: {s.detail}; see `spinemat reset`")
+            if stopped := self._stopped():
+                raise NoAnswer(f"the mat is not ready{stopped}; see `spinemat reset`")
             if patience.over:
                 waiting = "; ".join(s.waiting_for) if s else "no word from safety_supervisor"
                 raise NoAnswer(f"the mat is not ready after {timeout:.0f} s: {waiting}")

@@ -20,7 +20,12 @@ from spinemat_bringup.cli_common import share_bar
 from spinemat_bringup.graph import NodeSpec
 
 END_WAIT = 8.0  # s for a process to end after SIGINT
-ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MUJOCO_GL": "disabled",  # no node draws; looking for a library that could takes a second
+}
 
 
 def follow_parent() -> list[str]:

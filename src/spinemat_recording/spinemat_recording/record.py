@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.analysis.units import WORDS
 from spinemat.findings import SideDifference, TensionPoint
 from spinemat.plan import LevelDose
+from spinemat.units import WORDS
 
 Array = NDArray[Any]
 

@@ -46,6 +46,7 @@ from spinemat_safety.evidence import Evidence
 STATE_CYCLES = 25  # safety/state at 10 Hz
 WATCH_CYCLES = 10  # how often publishers are counted
 ONE_PUBLISHER = ("drive/command", "drive/permit", "hand_control")
+LOOK = 0.5  # s between looks whether the drive is silent (engineering choice)
 FUTURE = 0.100  # s that a stamp may be ahead of the drive's time (engineering choice)
 
 
@@ -100,7 +101,8 @@ class SafetySupervisor(Node):
         self.create_service(Trigger, "stop", self._on_stop)
         self.create_service(Reset, "reset", self._on_reset)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(0.5, self._check_silence, clock=steady)
+        self._quiet = 0  # looks since the last drive state
+        self.create_timer(LOOK, self._check_silence, clock=steady)
         self._announced: tuple[State, int] | None = None
 
     def _earlier_stop(self) -> str:
@@ -136,7 +138,7 @@ class SafetySupervisor(Node):
             self._latch.unlink(missing_ok=True)
 
     def _on_state(self, msg: DriveState) -> None:
-        self._heard = time.monotonic()
+        self._heard, self._quiet = time.monotonic(), 0
         self._last = msg
         sample = Sample(
             cycle=msg.cycle,
@@ -158,7 +160,7 @@ class SafetySupervisor(Node):
             }
         began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
-        self._supervisor.took = (self._supervisor.took[1], time.thread_time() - began)
+        self._supervisor.took = (*self._supervisor.took[1:], time.thread_time() - began)
         if msg.cycle % 2 == 0 or not decision.granted:
             self._answer(msg, decision.granted, decision.category)
         self._evidence.keep(sample)
@@ -311,11 +313,12 @@ class SafetySupervisor(Node):
         return response
 
     def _check_silence(self) -> None:
-        silent = time.monotonic() - self._heard
+        # looks are counted, not seconds: this process may have been kept from hearing anything
+        self._quiet += 1
         if self._last is None:
             self._tell()
-        elif silent > STEADY_TIMEOUT:
-            self._supervisor.stalled(silent)
+        elif (self._quiet - 1) * LOOK >= STEADY_TIMEOUT:
+            self._supervisor.stalled(time.monotonic() - self._heard)
             self._note_changes()
             self._tell()
 

@@ -55,6 +55,7 @@ from spinemat_sim.sensors import RANGES, Imperfections
 from spinemat_sim.urdf import expand_urdf, xacro_beside
 
 HAND_CYCLES = 5  # hand control and clock at 50 Hz
+LOOK = 0.010  # s, longest wait for an answer that is counted whole (engineering choice)
 BEHIND = 30  # cycles that a heartbeat may be behind in lock-step; nodes beat every 10
 
 
@@ -108,7 +109,7 @@ class MatSimulator(Node):
             self,
             "answer_wait",
             0.2,
-            "s of wall time to wait for an answer in lock-step",
+            "s to wait for an answer in lock-step",
             (0.01, 10.0),
         )
         self._virtual_hand = declare(
@@ -288,16 +289,21 @@ class MatSimulator(Node):
         return [node for node, cycle in self._beats.items() if cycle < self._cycle - BEHIND]
 
     def _wait_for_answers(self, executor: EventsExecutor) -> None:
-        """Wait for all who are not silent; who stays away for `answer_wait` becomes silent."""
-        end = time.monotonic() + self._answer_wait
+        """Wait for all who are not silent; who stays away for `answer_wait` becomes silent.
+
+        A wait counts `LOOK` at most, however long it was: where the host takes the processor away
+        from this process, it takes it away from those that are to answer as well.
+        """
+        left = self._answer_wait
         while (missing := self._missing()) - self._silent or self._behind():
-            left = end - time.monotonic()
             if left <= 0.0:
                 for node in self._behind():
                     del self._beats[node]
                 self._silent |= missing
                 break
-            executor.spin_once(timeout_sec=left)
+            began = time.monotonic()
+            executor.spin_once(timeout_sec=min(left, LOOK))
+            left -= min(time.monotonic() - began, LOOK)
         self._silent &= missing
 
     def _spin_until(self, executor: EventsExecutor, end: float) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from spinemat.analysis.bags import SECOND, Bag, about_json
 from spinemat.analysis.tables import gather, table
-from spinemat.analysis.units import WORDS
 from spinemat.anatomy import TRUNK
+from spinemat.units import WORDS
 
 if TYPE_CHECKING:
     import pandas as pd

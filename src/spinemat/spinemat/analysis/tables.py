@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spinemat.analysis.bags import SECOND, Bag, BagError, Channel, about_json
 from spinemat.analysis.columns import BLOCK, Columns, decode, flat_fields
-from spinemat.analysis.units import FINGERS, PARTS, WORDS, Part, column
+from spinemat.units import FINGERS, PARTS, WORDS, Part, column
 
 if TYPE_CHECKING:
     import pandas as pd
