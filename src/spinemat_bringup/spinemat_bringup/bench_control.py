@@ -48,7 +48,8 @@ from spinemat_sim.urdf import expand_urdf
 
 NODE, ECHO = "finger_actuation", "drive_echo"
 SWAP = 100  # cycles
-START_WAIT = 90.0  # s of wall time from the first state to the rhythm
+START_WAIT = 90.0  # s of wall time from the first state to the rhythm …
+ANSWER_WAIT = 0.2  # … and for each answer on the way
 PRELOAD, AMPLITUDE, RHYTHM = 2.0, 3.0, 1.0  # N, N, Hz
 
 
@@ -242,6 +243,12 @@ class _Pace:
         if self.drive.stage.stage is Stage.RUNNING:
             self.rhythm.keep()
 
+    def hear(self) -> None:
+        """Wait until the node has answered the last state, but not for long."""
+        end = time.perf_counter() + ANSWER_WAIT
+        while not self.node.answered and (left := end - time.perf_counter()) > 0.0:
+            self._executor.spin_once(timeout_sec=left)
+
     def turn(self, until: float) -> None:
         while (left := until - time.perf_counter()) > 0.0:
             self._executor.spin_once(timeout_sec=left)
@@ -304,6 +311,7 @@ def _compare(
     latest = time.monotonic() + START_WAIT
     while not (pace.rhythm.running and pace.echo.answered):
         pace.cycle()
+        pace.hear()  # nothing is measured yet: a slow machine may take its time
         check()
         if time.monotonic() > latest:
             raise NoAnswer(f"no rhythm within {START_WAIT:g} s: {pace.rhythm.message}")

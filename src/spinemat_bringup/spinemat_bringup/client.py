@@ -259,8 +259,16 @@ class MatClient:
         return answer.success, answer.message
 
     def reset(self, who: str, reason: str) -> tuple[bool, str]:
-        """Ask the supervisor to end STOPPED."""
+        """Ask the supervisor to end STOPPED; once it has, `safety` says so too."""
         answer = self.call(Reset, "reset", Reset.Request(who=who, reason=reason))
+        known = self.safety.stops if self.safety is not None else 0
+
+        def told() -> bool:  # the answer may come before what was published ahead of it
+            s = self.safety
+            return s is not None and (s.state != SafetyState.STOPPED or s.stops > known)
+
+        if answer.success:
+            self.wait(told, 10.0, "safety/state after the reset")
         return answer.success, answer.message
 
     def adjust(
