@@ -17,7 +17,7 @@ from spinemat_ros.node import Voice, declare, header, publisher, subscription
 
 EVERY = 100_000_000  # ns between curves
 FRESH = 200_000_000  # ns, age of the oldest direction
-FUTURE = 20_000_000  # ns
+FUTURE = 100_000_000  # ns: the states of the fingers, which tell the time here, come every 20 ms
 USUAL_ERROR = float(np.radians(2.0))  # rad, where a sensor does not tell (engineering choice)
 FRAME = re.compile(r"(?:.*[/_])?posture_(\d+)")
 
