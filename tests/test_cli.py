@@ -18,6 +18,8 @@ import yaml
 from spinemat.analysis import Bag
 from spinemat.analysis.bags import about_json
 
+pytestmark = pytest.mark.graph
+
 ROOT = Path(__file__).parents[1]
 SPINEMAT = [sys.executable, "-m", "spinemat_bringup"]
 SPEED = {"real_time_factor", "setup_seconds"}  # depend on the machine: reported, not asserted

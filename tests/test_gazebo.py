@@ -373,6 +373,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory, ros_domain: int) -> Iterator[
         rclpy.try_shutdown()
 
 
+@pytest.mark.graph
 def test_the_adapter_counts_gazebos_cycles_and_says_what_happens(loop: Loop) -> None:
     loop.press()
     states = loop.states[-100:]  # while nodes start, Gazebo runs on and states are skipped
@@ -396,6 +397,7 @@ LOSSES: dict[str, Callable[[Loop], None]] = {
 }
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("reason", LOSSES)
 def test_a_stop_releases_every_finger_and_retracts(loop: Loop, reason: str) -> None:
     loop.press()
@@ -409,6 +411,7 @@ def test_a_stop_releases_every_finger_and_retracts(loop: Loop, reason: str) -> N
     loop.until(lambda: loop.stage() is Stage.RELEASED, 600, "is released")
 
 
+@pytest.mark.graph
 def test_fingers_are_released_when_the_adapter_dies(loop: Loop) -> None:
     loop.press()
     adapter = loop.processes.pop("gazebo_adapter")
