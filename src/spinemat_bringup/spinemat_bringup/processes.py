@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from ament_index_python.packages import get_package_prefix
 from spinemat_bringup.cli_common import share_bar
 from spinemat_bringup.graph import NodeSpec
 
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 END_WAIT = 8.0  # s for a process to end after SIGINT
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
@@ -154,10 +156,18 @@ class Processes:
                 process.wait()
 
 
+def _end_with_parent() -> None:
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def in_processes(
     work: Callable[..., Any], over: Sequence[Iterable[Any]], jobs: int | None
 ) -> list[Any]:
     """Call `work` for each of `over` in parallel processes of one thread; show how far it is.
+
+    The processes end when this one does, however that ends.
 
     Args:
         work: importable from a module, as processes begin anew.
@@ -166,7 +176,7 @@ def in_processes(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), context, _end_with_parent) as pool:
         running = [pool.submit(work, *each) for each in zip(*over, strict=False)]
         try:
             with share_bar("working", len(running)) as show:
