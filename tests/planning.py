@@ -14,7 +14,7 @@ from spinemat.layout import load_layout
 from spinemat.level_dose import Felt, Needs
 from spinemat.plan import PlanStep, SessionPlan
 from spinemat.press_goal import PressGoal, check_goal, wave
-from spinemat.session_programme import MOST_PRESSING, load_programmes
+from spinemat.session_programme import MOST_PRESSING, PRELOAD, load_programmes
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUT = load_layout(ROOT / "config/mat.yaml")
@@ -49,6 +49,7 @@ def assert_within_limits(plan: SessionPlan) -> None:
     for _, goal in presses(plan):
         top = goal.preload + goal.amplitude
         assert (top <= 0.95 * LAYOUT.press_limit[goal.fingers] + 1e-9).all()
+        assert (top <= np.maximum(plan.allowed[goal.fingers], PRELOAD) + 1e-9).all()
         assert (goal.amplitude * np.pi * goal.rate <= 100.0).all()
         turns = np.linspace(1.0, 2.0, 60, endpoint=False)[:, None] - goal.phase / (2.0 * np.pi)
         force = goal.preload + goal.amplitude * wave(goal.waveform, turns)

@@ -327,6 +327,17 @@ def test_a_course_begins_gently_and_rises_week_by_week() -> None:
     assert advise([], NOW, "daily_5", 0).share.min() == 1.0
 
 
+@pytest.mark.parametrize("stiff", ["L4", "T7", "T2"])
+def test_no_stiffness_raises_what_the_course_allows(stiff: str) -> None:
+    first = course([])
+    for name in ("lower_back", "mobile_spine", "course_8_weeks"):
+        plan = plan_session(
+            PROGRAMMES[name], LAYOUT, ADULT, felt(ADULT, **{stiff: 1.8}), advice=first
+        )
+        assert_within_limits(plan)
+        assert (plan.allowed <= FIRST_WEEK * 0.95 * LAYOUT.press_limit + 1e-9).all()
+
+
 def test_bad_reports_make_it_gentler_and_good_sessions_give_it_back() -> None:
     hurt = past(3.0, comfort=(("L4", 5.0),))
     worse = replace(hurt, comfort=(("L4", 8.0), ("L4", 2.0)))

@@ -82,8 +82,6 @@ def plan_session(
     for i, phase in enumerate(programme.phases):
         planner.add(i, phase)
     found = doses(on_mat, felt.believed, planner.steps)
-    limit = on_mat.limit
-    share = np.minimum(planner.caution * MOST, planner.ceiling)
     levels = tuple(
         LevelDose(
             level,
@@ -101,7 +99,7 @@ def plan_session(
         mass=intake.mass,
         x=felt.x,
         stiffness=felt.believed,
-        allowed=np.repeat(share * limit, 2),
+        allowed=np.repeat(planner.most * on_mat.limit, 2),
         steps=tuple(planner.steps),
         levels=levels,
         notes=(*needs.notes, *advice.notes, *planner.notes),
@@ -124,6 +122,7 @@ class _Planner:
         near = np.where(beside, on_mat.shares, 0.0) + 1e-9 * beside
         self.caution = np.where(beside, rule.caution, 1.0).min(axis=1)
         self.ceiling = np.where(beside, rule.ceiling, 1.0).min(axis=1)
+        self.most = np.minimum(MOST * self.caution, self.ceiling)  # share of a row's limit
         self._drive = (near @ rule.drive) / near.sum(axis=1)
         own = rule.sets[near.argmax(axis=1)]
         self._sets = np.where((~beside | rule.may_add).all(axis=1), own, np.minimum(own, 0))
@@ -317,7 +316,7 @@ class _Planner:
         self.possible = np.maximum(self.possible, (reached * possible[:, None]).max(axis=0))
         drive = 1.0 if isinstance(phase, Stability) else self._drive[rows]
         peak = possible * self.caution[rows] * drive
-        peak = np.minimum(peak, np.minimum(self.ceiling[rows], MOST) * limit)
+        peak = np.minimum(peak, self.most[rows] * limit)  # whatever drives it
         return pressed(np.maximum(peak, MIN_PRELOAD))
 
     def _afford(self, more: float) -> bool:
