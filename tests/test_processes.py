@@ -8,23 +8,19 @@ from pathlib import Path
 
 from spinemat_bringup.processes import in_processes
 
-# each worker tells its process id and goes on for ever
-WORK = """
-import os, time
-from pathlib import Path
+ENDLESS = """
+import signal
 
-def work(folder, name):
-    Path(folder, name).write_text(str(os.getpid()))
-    while True:
-        time.sleep(1.0)
+def work(_number):
+    print("begun", flush=True)
+    signal.pause()
 """
 MAIN = """
-import sys
-from spinemat_bringup.processes import in_processes
 from endless import work
+from spinemat_bringup.processes import in_processes
 
 if __name__ == "__main__":
-    in_processes(work, ([sys.argv[1]] * 2, ["one", "two"]), 2)
+    in_processes(work, ([1, 2],), 2)
 """
 
 
@@ -33,17 +29,14 @@ def test_results_come_in_order() -> None:
 
 
 def test_workers_end_with_the_process_that_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text(WORK)
-    main = tmp_path / "main.py"
-    main.write_text(MAIN)
-    told = tmp_path / "told"
-    told.mkdir()
-    # the workers keep its standard output open: it ends when the last of them has ended
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    (tmp_path / "main.py").write_text(MAIN)
     with subprocess.Popen(
-        [sys.executable, str(main), str(told)], cwd=tmp_path, stdout=subprocess.PIPE
+        [sys.executable, "main.py"], cwd=tmp_path, stdout=subprocess.PIPE
     ) as process:
-        while len([f for f in told.iterdir() if f.read_text()]) < 2:
-            assert process.poll() is None
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == [b"begun\n"] * 2
         process.kill()
-        said, _ = process.communicate(timeout=60.0)
-        assert said == b""
+        # they have its standard output open: it ends when the last of them has ended
+        rest, _ = process.communicate(timeout=60.0)
+    assert rest == b""

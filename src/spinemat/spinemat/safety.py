@@ -18,7 +18,6 @@ from spinemat.drive import RESTRICTS, Category, Stage
 from spinemat.errors import InvalidInput, number
 from spinemat.layout import MatLayout
 from spinemat.rules import (
-    JUDGEMENTS,
     PRESSING_TIME,
     RESTING_TIMEOUT,
     RULES,
@@ -82,7 +81,7 @@ class Supervisor:
     later: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     stops: int = 0
-    took: tuple[float, ...] = (0.0,) * JUDGEMENTS  # s of processor time each; set by its owner
+    took: tuple[float, float] = (0.0, 0.0)  # s of processor time of the last two; set by its owner
     commanded: Array = field(init=False)  # m/s, velocities commanded last …
     ceiling: Array = field(init=False)  # N, … with these force ceilings; 0: unpowered
     excluded: NDArray[np.bool_] = field(init=False)

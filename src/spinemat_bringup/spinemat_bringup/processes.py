@@ -157,6 +157,7 @@ class Processes:
 
 
 def _end_with_parent() -> None:
+    """As `follow_parent`, for a process that is not started by a command."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:  # Linux
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -160,7 +160,7 @@ class SafetySupervisor(Node):
             }
         began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
-        self._supervisor.took = (*self._supervisor.took[1:], time.thread_time() - began)
+        self._supervisor.took = (self._supervisor.took[1], time.thread_time() - began)
         if msg.cycle % 2 == 0 or not decision.granted:
             self._answer(msg, decision.granted, decision.category)
         self._evidence.keep(sample)

@@ -297,11 +297,12 @@ class MatSimulator(Node):
         left = self._answer_wait
         while (missing := self._missing()) - self._silent or self._behind():
             if left <= 0.0:
-                for node in (late := self._behind()):
+                late = self._behind()
+                who = ", ".join(sorted({*late, *(missing - self._silent)}))
+                self.get_logger().info(f"cycle {self._cycle}: waits no longer for {who}")
+                for node in late:
                     del self._beats[node]
                 self._silent |= missing
-                who = ", ".join(sorted({*late, *missing}))
-                self.get_logger().info(f"cycle {self._cycle}: waits no longer for {who}")
                 break
             began = time.monotonic()
             executor.spin_once(timeout_sec=min(left, LOOK))

@@ -475,7 +475,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("parameters changed under way", _parameters, ("",), ("peak",)),
     Fault(
-        "judgements take 0.2 s each", lambda t: t.set("safety_supervisor", "busy", 0.2),
+        "two judgements take 0.2 s", lambda t: t.set("safety_supervisor", "busy", 0.2),
         ("overrun",), ("peak",), rule="overrun", graph="campaign",
     ),
     # the rest of the rules, with drive data that say so

@@ -1,9 +1,8 @@
 """Node safety_supervisor as the fault campaign runs it: the same, with two ways to spoil it.
 
 The parameter `without_rule` switches one rule off: the campaign shows that its case then ends
-otherwise, so that no rule is untested. The parameter `busy` burns processor time in the next
-judgements, as many as the rule "overrun" looks at. Neither exists in the supervisor that people
-lie on.
+otherwise, so that no rule is untested. The parameter `busy` burns processor time in the next two
+judgements. Neither exists in the supervisor that people lie on.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
-from spinemat.rules import JUDGEMENTS, RULES, Rule, View
+from spinemat.rules import RULES, Rule, View
 from spinemat_ros.node import declare
 from spinemat_ros.spin import run
 from spinemat_safety.node import SafetySupervisor
@@ -26,7 +25,7 @@ class CampaignSupervisor(SafetySupervisor):
     def __init__(self) -> None:
         super().__init__()
         declare(self, "without_rule", "", "name of a rule to switch off", read_only=False)
-        declare(self, "busy", 0.0, "s of processor time per judgement", read_only=False)
+        declare(self, "busy", 0.0, "s of processor time, two judgements", read_only=False)
         self._busy: list[float] = []
         self._without("")
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -45,7 +44,7 @@ class CampaignSupervisor(SafetySupervisor):
             if parameter.name == "without_rule":
                 self._without(parameter.value)
             elif parameter.name == "busy":
-                self._busy = [parameter.value] * JUDGEMENTS
+                self._busy = [parameter.value] * 2
         return SetParametersResult(successful=True)
 
 
