@@ -19,14 +19,8 @@ from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_sim.identify import identify
-from spinemat_sim.patient import (
-    LEVELS,
-    Mobilisation,
-    dump_patient,
-    load_patient,
-    parse_patient,
-    presets,
-)
+from spinemat_sim.patient import LEVELS, Mobilisation
+from spinemat_sim.patient_file import dump_patient, load_patient, parse_patient, presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient, sample

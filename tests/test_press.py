@@ -18,7 +18,7 @@ from spinemat.gains import SLEW
 from spinemat.layout import MatLayout, load_layout, parse_layout
 from spinemat.press import KNOW_BREATH, Phase, PressRun
 from spinemat.press_goal import PressGoal, Waveform, check_goal, wave
-from spinemat_sim.patient import presets
+from spinemat_sim.patient_file import presets
 
 LAYOUT = load_layout(MAT)
 

@@ -18,7 +18,7 @@ from spinemat.layout import load_layout
 from spinemat.posture import check_strip, posture, rotation
 from spinemat.reactions import Presence, Reaction, ReactionWatch
 from spinemat.running import RunningStiffness
-from spinemat_sim.patient import presets
+from spinemat_sim.patient_file import presets
 from spinemat_sim.reaction_trials import try_reactions
 
 LAYOUT = load_layout(MAT)

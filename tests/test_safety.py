@@ -22,7 +22,7 @@ from spinemat.rules import HOLD_TIME, RULES, Rule, Sample, region_limits
 from spinemat.safety import START_STATES, State, Supervisor
 from spinemat_safety.evidence import AROUND, Evidence
 from spinemat_sim.calm import FalseStop, SupervisedLoop, spend_time
-from spinemat_sim.patient import presets
+from spinemat_sim.patient_file import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.urdf import plain_urdf

@@ -24,7 +24,8 @@ from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
 from spinemat_sim.faults import Fault
-from spinemat_sim.patient import Patient, presets
+from spinemat_sim.patient import Patient
+from spinemat_sim.patient_file import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import sample

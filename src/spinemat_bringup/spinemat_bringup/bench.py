@@ -24,7 +24,7 @@ from spinemat_bringup.processes import in_processes
 from spinemat_sim.calm import spend_time
 from spinemat_sim.control_trials import STEP, Control, Hold, hold_block, try_patient
 from spinemat_sim.identify import identify
-from spinemat_sim.patient import presets
+from spinemat_sim.patient_file import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import find_patient

@@ -26,7 +26,7 @@ def patient_group() -> None:
 @patient_group.command("list")
 def patient_list() -> None:
     """List the presets, a sentence each."""
-    from spinemat_sim.patient import DEFAULT_PATIENT, presets
+    from spinemat_sim.patient_file import DEFAULT_PATIENT, presets
     from spinemat_sim.population import survey
 
     with plain_errors():
@@ -54,7 +54,7 @@ def patient_list() -> None:
 )
 def patient_show(who: str, seed: int, as_yaml: bool, picture: Path | None) -> None:
     """Show one patient: a preset, a YAML file or a row of the survey; default: the mean adult."""
-    from spinemat_sim.patient import dump_patient
+    from spinemat_sim.patient_file import dump_patient
     from spinemat_sim.population import find_patient
 
     with plain_errors():
@@ -146,7 +146,7 @@ def _draw(patient: Patient, path: Path) -> None:
 @json_option
 def patient_sample(count: int, seed: int, out: Path | None, json_file: Path | None) -> None:
     """Draw COUNT people from the body survey; the same seed gives the same people."""
-    from spinemat_sim.patient import dump_patient
+    from spinemat_sim.patient_file import dump_patient
     from spinemat_sim.population import sample
 
     with plain_errors():

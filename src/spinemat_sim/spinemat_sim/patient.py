@@ -1,7 +1,7 @@
-"""A virtual patient: everything the plant needs to know of a person, checked, as YAML.
+"""A virtual patient: everything the plant needs to know of a person, checked.
 
-A `Patient` is a specification (`data/patients/*.yaml` hold presets, `spinemat patient show --yaml`
-writes a whole one); `person.lie_down` lays the person on the mat. All units are SI: m, kg, N/m,
+A `Patient` is a specification (`patient_file` reads and writes it as YAML); `person.lie_down` lays
+the person on the mat. All units are SI: m, kg, N/m,
 rad, Hz, s. Level tuples follow `LEVELS`, from L5 at the foot end to C1.
 
 Published stiffness was measured prone and from above; no public data exist for fingers that press
@@ -10,15 +10,11 @@ a supine back from below. Numbers without a source are engineering choices ("cho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
-from importlib import resources
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
-import yaml
 
 from spinemat.anatomy import LUMBAR as _LUMBAR
 from spinemat.anatomy import NECK as _NECK
@@ -29,7 +25,6 @@ from spinemat.errors import InvalidInput, choice, number
 LUMBAR, THORACIC, CERVICAL = _LUMBAR[::-1], _THORACIC[::-1], _NECK[::-1]
 LEVELS = LUMBAR + THORACIC + CERVICAL
 
-VERSION = 1  # of the YAML format
 SEXES = ("male", "female")
 
 # PA stiffness of a pair, N/m, means over people: C2, C7 Snodgrass's cervical rig; T4, T7, T10
@@ -45,7 +40,7 @@ MEAN_KYPHOSIS = {"male": (42.8, 8.8), "female": (40.4, 9.5)}
 MEAN_LORDOSIS = {"male": (17.3, 9.3), "female": (29.6, 11.3)}
 MEAN_CERVICAL = (17.4, 6.9)
 
-_STIFFNESS_RANGE = (2000.0, 30000.0)  # N/m of a pair
+STIFFNESS_RANGE = (2000.0, 30000.0)  # N/m of a pair
 _MOST_ASYMMETRY = 0.5  # (left - right) / (left + right)
 _TISSUE_MARGIN = 0.75  # a level may be at most this share as stiff as the tissue before it
 
@@ -260,11 +255,11 @@ class Patient:
                 raise InvalidInput(f"patient.{name}", getattr(self, name), "one per level")
         for i, level in enumerate(LEVELS):
             known = f"patient.stiffness.{level}"
-            number(f"{known}.left", self.left[i], 0.0, _STIFFNESS_RANGE[1], "N/m")
-            number(f"{known}.right", self.right[i], 0.0, _STIFFNESS_RANGE[1], "N/m")
+            number(f"{known}.left", self.left[i], 0.0, STIFFNESS_RANGE[1], "N/m")
+            number(f"{known}.right", self.right[i], 0.0, STIFFNESS_RANGE[1], "N/m")
             number(f"patient.softened.{level}", self.softened[i], 0.0, 0.3)
             pair = self.left[i] + self.right[i]
-            number(known, pair, *_STIFFNESS_RANGE, "N/m (both sides together)")
+            number(known, pair, *STIFFNESS_RANGE, "N/m (both sides together)")
             skew = (self.left[i] - self.right[i]) / pair
             number(f"{known} (left - right) / both", skew, -_MOST_ASYMMETRY, _MOST_ASYMMETRY)
             most = _TISSUE_MARGIN * 2.0 * self.layer(level).stiffness
@@ -322,177 +317,3 @@ def mean_stiffness(at: Sequence[float]) -> tuple[float, ...]:
 def _check_ranges(name: str, block: Any) -> None:
     for key, (low, high, unit) in block.RANGES.items():
         number(f"{name}.{key}", getattr(block, key), low, high, unit)
-
-
-# --- YAML -----------------------------------------------------------------------------------
-
-_TOP = (
-    "version", "name", "sentence", "sex", "age", "stature", "mass", "row", "measures", "curvature",
-    "stiffness", "tissue", "breathing", "guarding", "mobilisation", "position", "softened",
-)  # fmt: skip
-_CURVATURE = ("kyphosis", "lordosis", "cervical_lordosis")
-
-
-def load_patient(path: str | Path) -> Patient:
-    """Read a patient from a YAML file.
-
-    Raises:
-        InvalidInput: the file cannot be read or a field is not acceptable.
-    """
-    try:
-        data: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        allowed = f"a readable file ({error.strerror})"
-        raise InvalidInput("patient file", str(path), allowed) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput("patient file", str(path), "valid YAML in UTF-8") from error
-    return parse_patient(data)
-
-
-def parse_patient(data: Any) -> Patient:
-    """Build a patient from the content of a YAML file; what is left out is that of the mean.
-
-    Measures come from `row` of the survey or, without one, from the person of the same sex closest
-    in stature and mass, scaled to both. Curvature is the mean of the sex, stiffness the published
-    mean times `stiffness.scale` but where `stiffness.levels` says otherwise.
-
-    Raises:
-        InvalidInput: a field is unknown, missing or not acceptable.
-    """
-    from spinemat_sim.population import measures_for
-
-    top = _known("patient", data, _TOP)
-    if top.get("version") != VERSION:
-        raise InvalidInput("patient.version", top.get("version"), str(VERSION))
-    for key in ("name", "sentence", "sex", "age", "stature", "mass"):
-        if key not in top:
-            raise InvalidInput(f"patient.{key}", None, "it must be given")
-    sex = choice("patient.sex", top["sex"], SEXES)
-    number("patient.age", top["age"], 16.0, 100.0, "years")
-    stature = number("patient.stature", top["stature"], 1.30, 2.20, "m")
-    mass = number("patient.mass", top["mass"], 30.0, 200.0, "kg")
-    row, measures = measures_for(sex, stature, mass, top.get("row"))
-    if "measures" in top:
-        given = _known("patient.measures", top["measures"], [f.name for f in fields(Measures)])
-        values = {k: number(f"patient.measures.{k}", v, 0.05, 2.0, "m") for k, v in given.items()}
-        measures = replace(measures, **values)
-    curve = _known("patient.curvature", top.get("curvature", {}), _CURVATURE)
-    means = (MEAN_KYPHOSIS[sex][0], MEAN_LORDOSIS[sex][0], MEAN_CERVICAL[0])
-    angles = {
-        key: number(f"patient.{key}", curve.get(key, float(np.radians(mean))), 0.0, 1.6, "rad")
-        for key, mean in zip(_CURVATURE, means, strict=True)
-    }
-    left, right = _stiffness(top.get("stiffness", {}))
-    return Patient(
-        name=_text("patient.name", top["name"]),
-        sentence=_text("patient.sentence", top["sentence"]),
-        sex=sex,
-        age=top["age"],
-        stature=stature,
-        mass=mass,
-        measures=measures,
-        left=left,
-        right=right,
-        tissue=_tissue(top.get("tissue", {})),
-        breathing=_block("patient.breathing", Breathing(), top),
-        guarding=_block("patient.guarding", Guarding(), top),
-        mobilisation=_block("patient.mobilisation", Mobilisation(), top),
-        position=_block("patient.position", Position(), top),
-        softened=_softened(top.get("softened", {})),
-        row=row,
-        **angles,
-    )
-
-
-def dump_patient(patient: Patient) -> str:
-    """The whole patient as YAML that `parse_patient` reads back without loss."""
-    p = asdict(patient)
-    levels = {v: {"left": p["left"][i], "right": p["right"][i]} for i, v in enumerate(LEVELS)}
-    data: dict[str, Any] = {"version": VERSION}
-    for key in ("name", "sentence", "sex", "age", "stature", "mass"):
-        data[key] = p[key]
-    if patient.row >= 0:
-        data["row"] = patient.row
-    data["measures"] = p["measures"]
-    data["curvature"] = {key: p[key] for key in _CURVATURE}
-    data["stiffness"] = {"levels": dict(reversed(levels.items()))}
-    for key in ("tissue", "breathing", "guarding", "mobilisation", "position"):
-        data[key] = p[key]
-    if any(patient.softened):
-        data["softened"] = dict(zip(LEVELS, patient.softened, strict=True))
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-
-
-_T = TypeVar("_T")
-
-
-def _block(name: str, default: _T, top: Mapping[str, Any]) -> _T:
-    """Return `default` with the values given in the last part of `name`."""
-    ranges = default.RANGES  # type: ignore[attr-defined]
-    given = _known(name, top.get(name.rsplit(".", 1)[1], {}), ranges)
-    values = {k: number(f"{name}.{k}", v, *ranges[k]) for k, v in given.items()}
-    return replace(default, **values)  # type: ignore[type-var]
-
-
-def _tissue(data: Any) -> Tissue:
-    given = _known("patient.tissue", data, [f.name for f in fields(Tissue)])
-    mean = Tissue()
-    layers = {k: _block(f"patient.tissue.{k}", getattr(mean, k), given) for k in given}
-    return replace(mean, **layers)
-
-
-def _stiffness(data: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    from spinemat_sim.population import TEMPLATE
-
-    given = _known("patient.stiffness", data, ("scale", "levels"))
-    scale = number("patient.stiffness.scale", given.get("scale", 1.0), 0.3, 3.0)
-    mean = scale * np.array(mean_stiffness(TEMPLATE))
-    left, right = 0.5 * mean, 0.5 * mean
-    for level, value in _known(
-        "patient.stiffness.levels", given.get("levels", {}), LEVELS
-    ).items():
-        name, i = f"patient.stiffness.{level}", LEVELS.index(level)
-        if isinstance(value, Mapping):
-            sides = _known(name, value, ("left", "right"))
-            for side in ("left", "right"):
-                if side not in sides:
-                    raise InvalidInput(f"{name}.{side}", None, "it must be given")
-            left[i] = number(f"{name}.left", sides["left"], 0.0, _STIFFNESS_RANGE[1], "N/m")
-            right[i] = number(f"{name}.right", sides["right"], 0.0, _STIFFNESS_RANGE[1], "N/m")
-        else:
-            left[i] = right[i] = 0.5 * number(name, value, *_STIFFNESS_RANGE, "N/m")
-    return tuple(left.tolist()), tuple(right.tolist())
-
-
-def _softened(data: Any) -> tuple[float, ...]:
-    given = _known("patient.softened", data, LEVELS)
-    return tuple(number(f"patient.softened.{v}", given.get(v, 0.0), 0.0, 0.3) for v in LEVELS)
-
-
-def _known(name: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidInput(name, value, f"a mapping with some of {', '.join(allowed)}")
-    for key in value:
-        if key not in allowed:
-            raise InvalidInput(f"{name}.{key}", value[key], f"only {', '.join(allowed)}")
-    return value
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(name, value, "some text")
-    return value
-
-
-# --- presets --------------------------------------------------------------------------------
-
-DEFAULT_PATIENT = "average_adult"
-
-
-@lru_cache(maxsize=1)
-def presets() -> dict[str, Patient]:
-    """All presets by name, in alphabetical order."""
-    folder = resources.files("spinemat_sim").joinpath("data/patients")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    texts = {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files}
-    return {name: parse_patient(yaml.safe_load(text)) for name, text in texts.items()}

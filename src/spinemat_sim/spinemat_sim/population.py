@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from spinemat.errors import InvalidInput, choice
 from spinemat_sim.patient import (
-    DEFAULT_PATIENT,
     LEVELS,
     MEAN_CERVICAL,
     MEAN_KYPHOSIS,
@@ -29,10 +28,9 @@ from spinemat_sim.patient import (
     Patient,
     Position,
     Tissue,
-    load_patient,
     mean_stiffness,
-    presets,
 )
+from spinemat_sim.patient_file import DEFAULT_PATIENT, load_patient, presets
 
 # Level heights (vertebra and disc), m: OpenSim full-body template, C1 and C2 recalled. The lumbar
 # sum of the template, 161 mm, is below the 170 to 190 mm of anatomy, hence the factor 1.1.

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat_sim.contour import buttock_x
-from spinemat_sim.patient import Patient, parse_patient
+from spinemat_sim.patient import Patient
+from spinemat_sim.patient_file import parse_patient
 from spinemat_sim.person import Person
 from spinemat_sim.plant import Plant, spread_load
 from spinemat_sim.population import nearest_row, survey
