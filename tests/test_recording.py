@@ -120,6 +120,23 @@ class Graph:
             ),
         )
 
+    def play(self, made_up: MadeUpSession) -> dict[str, list[str]]:
+        """Publish a session as fast as it goes, but nothing before it is being recorded.
+
+        Topics overtake each other. Returns what was sent, by topic.
+        """
+        sent: dict[str, list[str]] = {}
+        begun = False
+        for _, name, message in made_up.messages():
+            sent.setdefault(name, []).append(repr(message))
+            self.publish(name, message)
+            if name == "session/state" and not begun:
+                self.until(lambda: _written(made_up.folder / "events.jsonl"))
+                begun = True
+        for k in range(1, 60):
+            self.drive(made_up.t[-1] + 0.004 * k)
+        return sent
+
     def close(self) -> None:
         """End both."""
         if self.process.poll() is None:
@@ -160,15 +177,8 @@ def test_everything_published_is_in_the_bag(graph: Graph, tmp_path: Path) -> Non
     for name, message in made_up.before():
         sent.setdefault(name, []).append(repr(message))
         graph.publish(name, message)
-    begun = False
-    for _, name, message in made_up.messages():
-        sent.setdefault(name, []).append(repr(message))
-        graph.publish(name, message)
-        if name == "session/state" and not begun:  # topics overtake each other
-            graph.until(lambda: _written(folder / "events.jsonl"))
-            begun = True
-    for k in range(1, 60):
-        graph.drive(made_up.t[-1] + 0.004 * k)
+    for name, messages in graph.play(made_up).items():
+        sent.setdefault(name, []).extend(messages)
     data = graph.recorded(folder)
     assert data["dropped"] == 0
     with Reader(folder / "bag") as bag:
@@ -200,6 +210,23 @@ def test_everything_published_is_in_the_bag(graph: Graph, tmp_path: Path) -> Non
     read = read_session(folder)
     assert len(read.contours) == len(read.stiffness) == 2
     assert read.session_id == "made-up-1"
+
+
+def test_a_busy_recorder_keeps_the_session_to_its_end(graph: Graph, tmp_path: Path) -> None:
+    folder = tmp_path / "busy"
+    graph.drive(2.0)
+    graph.session("INTAKE", folder, 2.0)
+    graph.until(lambda: _written(folder / "events.jsonl"))
+    graph.process.send_signal(signal.SIGSTOP)  # what piles up meanwhile is read in turns
+    for k in range(1, 400):
+        graph.drive(2.0 + 0.004 * k)
+    graph.session("IDLE", folder, 2.0 + 0.004 * 400)
+    for k in range(400, 460):
+        graph.drive(2.0 + 0.004 * k)
+    graph.process.send_signal(signal.SIGCONT)
+    data = graph.recorded(folder)
+    assert data["dropped"] == data["missed_cycles"] == 0
+    assert read_session(folder).counts["drive/state"] >= 449  # 0.2 s after the end, and no more
 
 
 def test_unwritable_folder_abort_and_signal(graph: Graph, tmp_path: Path) -> None:
@@ -240,10 +267,7 @@ def test_full_disk_keeps_what_was_complete(graph: Graph, tmp_path: Path) -> None
     made_up = MadeUpSession(LAYOUT, folder, 3.2)
     size = 150_000
     resource.prlimit(graph.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    for _, name, message in made_up.messages():
-        graph.publish(name, message)
-    for k in range(1, 60):
-        graph.drive(made_up.t[-1] + 0.004 * k)
+    graph.play(made_up)
     data = graph.recorded(folder)
     assert graph.process.poll() is None
     assert data["dropped"] > 0

@@ -50,6 +50,7 @@ SECOND = 1_000_000_000
 AFTER_ABORT = SECOND  # ns of drive time recorded after ABORTED: shows the fingers let go
 AFTER_IDLE = SECOND // 5  # ns of drive time for messages that are still on their way
 STAMP_TOLERANCE = SECOND  # ns, how far a stamp may lead the newest drive state
+BACKLOG = 10 * SECOND  # ns, how far a session's state may be ahead of the drive states read
 STILL_CLOCK = 2.0  # s of steady time without drive time that end a finished session's bag
 LARGE = 128 * 1024  # bytes; blocks from here on are mapped one by one
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -250,10 +251,12 @@ class Recorder(Node):
             time=nanoseconds(message.header.stamp),
         )
         if self._close_at is None and not self._always:
+            # drive states that still wait to be read belong to the session
+            ended = max(self._drive_time, self._time_of(data, BACKLOG))
             if aborted:
-                self._close_at = self._drive_time + AFTER_ABORT
+                self._close_at = ended + AFTER_ABORT
             elif message.phase == SessionState.IDLE:
-                self._close_at = self._drive_time + AFTER_IDLE
+                self._close_at = ended + AFTER_IDLE
 
     def _on_steady(self) -> None:
         """End a finished session although the drive's clock stands still."""
@@ -264,14 +267,14 @@ class Recorder(Node):
         if still and self._folder is not None and self._close_at is not None:
             self._close("the drive's clock stands still")
 
-    def _time_of(self, data: bytes) -> int:
+    def _time_of(self, data: bytes, ahead: int = STAMP_TOLERANCE) -> int:
         """Return the header's stamp in ns, or drive time where the stamp does not fit it."""
         sec, nanosec = _STAMP.unpack_from(data, 4)
         time: int = sec * SECOND + nanosec
         if not self._drive_time:
             return time
         lead = time - self._drive_time
-        return time if -STAMP_TOLERANCE <= lead <= STAMP_TOLERANCE else self._drive_time
+        return time if -STAMP_TOLERANCE <= lead <= ahead else self._drive_time
 
     # ---- sessions ------------------------------------------------------------------------
 
