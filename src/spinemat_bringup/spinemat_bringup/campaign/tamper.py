@@ -18,7 +18,8 @@ arguments, such as ``drive/state set force nan 10``.
 | flip | field | one random bit of one random value is wrong |
 | cut | field | one value too few |
 
-The field `stamp` is the header's, in s.
+The field `stamp` is the header's, in s. The parameter `since` tells the drive cycle since which
+the faults are in force.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
 
 from spinemat.errors import InvalidInput, choice
+from spinemat_interfaces.msg import DriveState
 from spinemat_ros.codec import nanoseconds, stamp
 from spinemat_ros.node import declare, publisher
 from spinemat_ros.spin import run
@@ -234,7 +236,10 @@ class Tamper(Node):
     def __init__(self) -> None:
         super().__init__("tamper")
         declare(self, "faults", [""], "what to do to the messages", read_only=False)
+        declare(self, "since", 0, "drive cycle since which it is done", read_only=False)
         self._faults: dict[str, list[Pass]] = {}
+        self._texts: list[str] = []
+        self._since = 0
         self._recent: dict[str, deque[bytes]] = {topic: deque(maxlen=KEPT) for topic in PATHS}
         for topic in PATHS:
             out = publisher(self, topic)
@@ -248,18 +253,27 @@ class Tamper(Node):
                 raw=True,
             )
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_post_set_parameters_callback(self._on_set)
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        faults: dict[str, list[Pass]] = {}
-        try:
-            for text in (text for p in parameters if p.name == "faults" for text in p.value):
-                if text:
+        changed = [p for p in parameters if p.name == "faults"]
+        texts = [text for p in changed for text in p.value if text]
+        if changed and texts != self._texts:  # a request that came twice changes nothing
+            faults: dict[str, list[Pass]] = {}
+            try:
+                for text in texts:
                     topic, tamper = parse(text, {t: [*kept] for t, kept in self._recent.items()})
                     faults.setdefault(topic, []).append(tamper)
-        except InvalidInput as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        self._faults = faults
+            except InvalidInput as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            self._faults, self._texts = faults, texts
+            kept = self._recent["drive/state"]
+            self._since = deserialize_message(kept[-1], DriveState).cycle if kept else 0
         return SetParametersResult(successful=True)
+
+    def _on_set(self, parameters: Sequence[Parameter]) -> None:
+        if any(p.name == "faults" for p in parameters):
+            self.set_parameters([Parameter("since", value=self._since)])
 
     def _pass(self, topic: str, publish: Callable[[bytes], None], data: bytes) -> None:
         self._recent[topic].append(data)

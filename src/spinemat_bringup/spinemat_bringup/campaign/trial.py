@@ -73,9 +73,13 @@ class Trial(Rig):
         if not taken:
             raise NoAnswer(f"{node} refuses {name} = {value}: {why}")
 
-    def tamper(self, *faults: str) -> None:
-        """Tamper with messages in these ways and no others; see `tamper.py`."""
+    def tamper(self, *faults: str) -> int:
+        """Tamper with messages in these ways and no others; return since which drive cycle.
+
+        See `tamper.py`.
+        """
         self.set("tamper", "faults", list(faults) or [""])
+        return int(self.client.parameter("tamper", "since"))
 
     def hear(self, rogue: Callable[[PlantTruth], None] | None) -> None:
         """Let somebody act on every cycle; None: nobody any more."""
