@@ -13,11 +13,13 @@ from transforms3d.quaternions import mat2quat
 
 from mats import MAT
 from spinemat.anatomy import check_intake, level_positions
+from spinemat.control import Mode
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
 from spinemat.posture import check_strip, posture, rotation
 from spinemat.reactions import Presence, Reaction, ReactionWatch
 from spinemat.running import RunningStiffness
+from spinemat.watches import Felt, FingerSample, Watches
 from spinemat_sim.patient_file import presets
 from spinemat_sim.reaction_trials import try_reactions
 
@@ -118,6 +120,28 @@ def test_who_leaves_is_seen_and_then_is_gone() -> None:
     assert said.presence is Presence.ABSENT and said.touching == 0
     back.driven[:] = False
     assert back.step().presence is Presence.UNKNOWN, "fingers that are down feel nothing"
+
+
+def test_when_drive_time_begins_anew_nothing_is_carried_over() -> None:
+    watches = Watches(LAYOUT)
+    n = LAYOUT.n
+    mode = np.full(n, int(Mode.FORCE))
+
+    def felt(k: int, cycle: int, touching: bool) -> Felt:
+        height = 0.02 + 5e-4 * np.cos(2.0 * np.pi * 0.25 * 0.02 * k)
+        return watches.add(
+            FingerSample(
+                cycle, 4_000_000 * cycle, np.full(n, height), np.full(n, 2.5 * touching),
+                np.full(n, 2.5), mode, np.full(n, touching),
+            )
+        )  # fmt: skip
+
+    for k in range(1, 1001):
+        last = felt(k, 5 * k, True)
+    assert last.breath is not None and last.breath.valid
+    for k in range(1, 500):
+        said = felt(k, 5 * k, False)
+        assert said.breath is None, "nobody touches, and the old breath is not carried on"
 
 
 def test_a_gap_in_the_samples_is_no_movement() -> None:

@@ -14,12 +14,13 @@ from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions
 from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response, rows_beside
 from spinemat.breathing import BreathingEstimate, BreathWatch
 from spinemat.contour import SpinePlace, expected_place, fit_contour
-from spinemat.deconvolution import LevelMap, Probe, deconvolve, side_differences
+from spinemat.deconvolution import SIDE, LevelMap, Probe, deconvolve, side_differences
 from spinemat.errors import InvalidInput
 from spinemat.findings import evenness, findings, over_trend, stands_out
 from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
 from spinemat.segments import Segment, fit_segments
+from spinemat.stiffness import RowProbes
 from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
@@ -87,6 +88,30 @@ def test_contour_tells_angles_and_where_the_levels_are(s1: float, back: float) -
     assert found.place.errors["T1"] < 0.5 * before.errors["T1"]
 
 
+@pytest.mark.parametrize("s1", [-0.03, 0.04, 0.055])
+def test_who_lies_elsewhere_than_asked_is_found_there(s1: float) -> None:
+    z = made_up_skin(s1, 0.44, 0.42, 0.25) + RNG.normal(0.0, 3e-4, ROWS.size)
+    found = fit_contour(ROWS, z, z, np.full(ROWS.size, 3e-4), INTAKE)
+    at = level_positions(s1, 0.44)
+    assert not found.doubt
+    for level, error in found.place.errors.items():
+        assert abs(found.place.levels[level] - at[level]) < 2.5 * error, level
+
+
+def test_who_lies_far_from_where_asked_is_sent_back() -> None:
+    z = made_up_skin(0.09, 0.44, 0.42, 0.25)
+    found = fit_contour(ROWS, z, z, np.full(ROWS.size, 3e-4), INTAKE)
+    assert "too far toward the head end" in found.doubt
+
+
+def test_an_angle_is_told_only_where_both_its_ends_were_felt() -> None:
+    z = made_up_skin(0.01, 0.44, 0.8, 0.25)
+    felt = np.where(np.arange(ROWS.size) < 6, z, np.nan)
+    found = fit_contour(ROWS, felt, felt, np.full(ROWS.size, 3e-4), INTAKE)
+    assert np.isnan(found.kyphosis), "nothing was felt at T1"
+    assert found.lordosis == pytest.approx(0.25, abs=np.radians(5.0))
+
+
 def test_rows_without_contact_are_left_out_and_few_rows_give_no_contour() -> None:
     skin = made_up_skin(0.01, 0.44, 0.42, 0.25)
     left = skin.copy()
@@ -152,7 +177,6 @@ def test_any_heights_give_finite_answers(z: list[float], sex: str, stature: floa
     heights = np.array(z)
     found = fit_contour(ROWS, heights, heights, np.full(ROWS.size, 4e-4), intake)
     assert np.isfinite(found.z).all() and np.isfinite(found.z_std).all()
-    assert np.isfinite([found.kyphosis, found.lordosis]).all()
     x = np.array([found.place.levels[v] for v in LEVELS])
     assert (np.diff(x) < 0.0).all(), "C1 is the highest"
 
@@ -273,6 +297,47 @@ def test_evenness_is_one_for_the_published_profile_at_any_stiffness() -> None:
     assert evenness(stiff) < 0.85
 
 
+def test_evenness_is_not_made_better_by_what_is_not_known() -> None:
+    """Backs drawn from what is believed before a scan: the interval holds what it promises."""
+    rng = np.random.default_rng(4)
+    spread, noise = 0.12, 0.08
+    inside = []
+    for _ in range(60):
+        true = means() * np.exp(rng.normal(0.0, spread, len(UP)))
+        share = spread**2 / (spread**2 + noise**2)
+        seen = np.log(true / means()) + rng.normal(0.0, noise, len(UP))
+        left = np.full(len(UP), share * noise**2)
+        believed = replace(a_map(means() * np.exp(share * seen)), covariance=np.diag(left))
+        told = findings(believed, np.ones(len(UP), dtype=bool))
+        inside.append(abs(told.evenness - evenness(true)) < 1.96 * told.evenness_error)
+    assert np.mean(inside) >= 0.85
+    few = np.arange(len(UP)) < 11
+    assert np.isnan(findings(believed, few).evenness), "too few levels are known"
+
+
+def test_a_back_that_does_not_fit_the_model_has_no_levels() -> None:
+    back = drawn_back()
+    probes, rng = probes_of(back, 1e-5), np.random.default_rng(8)
+    plain = deconvolve(ROWS, probes, place())
+    odd = [p._replace(travel=p.travel * (1.0 + rng.normal(0.0, 0.3, ROWS.size))) for p in probes]
+    found = deconvolve(ROWS, odd, place())
+    rows = RowProbes(ROWS, np.full(ROWS.size, 0.025))
+    rows.reason = [""] * ROWS.size
+    assert sum(e.valid for e in rows.levels(plain, place()) if e.side == "both") >= 15
+    levels = rows.levels(found, place())
+    assert levels and all("poor fit" in e.reason and np.isnan(e.value) for e in levels)
+
+
+def test_sides_that_no_row_tells_apart_have_no_value() -> None:
+    rows = RowProbes(ROWS, np.full(ROWS.size, 0.025))
+    rows.reason = [""] * ROWS.size
+    felt = np.where(np.arange(len(UP)) % 2, SIDE, 0.5 * SIDE)
+    found = replace(a_map(means()), skew_error=felt)
+    levels = {(e.level, e.side): e for e in rows.levels(found, place())}
+    assert levels[("L4", "both")].valid and not levels[("L4", "left")].valid
+    assert "sides" in levels[("L4", "left")].reason and levels[("L5", "right")].valid
+
+
 def test_a_stiff_level_is_a_tension_point_and_only_when_it_is_sure() -> None:
     value = 1.3 * means()
     value[UP.index("T8")] *= 1.5
@@ -325,6 +390,21 @@ def test_a_quick_scan_feels_a_person() -> None:
     assert np.abs(felt.places).max() < 0.020
     assert felt.over <= 0.0
     assert abs(felt.breath) < 0.5 / 60.0
+
+
+def test_the_contour_is_told_again_when_the_breath_is_known() -> None:
+    loop = loop_of(presets()["average_adult"])
+    scan, methods = SpineScan(LAYOUT, INTAKE), []
+    for step in scan.steps(0, True):
+        loop.samples.clear()
+        _, outcome = loop.press(step.goal)
+        scan.take(outcome, loop.samples)
+        methods += [scan.contour.method] if scan.contour is not None else []
+    assert "no breathing found" in methods[0], "two short rests do not tell 13 breaths a minute"
+    scan.levels()
+    assert scan.contour is not None and "breathing removed" in scan.contour.method
+    with pytest.raises(PersonMoved, match="3 fingers are carried along"):
+        scan.take(replace(outcome, moved="3 fingers are carried along"), loop.samples)
 
 
 def loop_of(patient: Patient, seed: int = 5) -> ClosedLoop:
@@ -471,6 +551,26 @@ def test_breathing_is_not_made_up_where_there_is_none() -> None:
     watch = BreathWatch(LAYOUT.regions)
     watch.add(0.0, z, force, np.zeros(LAYOUT.n, dtype=bool))
     assert watch.at(0.0) is None, "nobody touches"
+
+
+def test_a_scan_notices_that_the_person_slid_along_the_mat() -> None:
+    """What is felt of the same person lying 12 mm further up, from the second probe on."""
+    patient = presets()["average_adult"]
+    there = replace(patient.position, along=patient.position.along + 0.012)
+    loops = loop_of(patient), loop_of(replace(patient, position=there))
+    here, beyond = SpineScan(LAYOUT, INTAKE), SpineScan(LAYOUT, INTAKE)
+    probes = 0
+    with pytest.raises(PersonMoved, match=r"slid by (9|1\d) mm toward the head end"):
+        for step, other in zip(here.steps(0, True), beyond.steps(0, True), strict=True):
+            outcomes = []
+            for loop, s in zip(loops, (step, other), strict=True):
+                loop.samples.clear()
+                outcomes.append(loop.press(s.goal)[1])
+            beyond.take(outcomes[1], loops[1].samples)
+            slid = int(probes > 1)
+            here.take(outcomes[slid], loops[slid].samples)
+            probes += step.phase == "stiffness"
+    assert probes == 2, "noticed at once"
 
 
 @pytest.mark.parametrize("movement", ["rolls", "leaves"])

@@ -20,6 +20,7 @@ from spinemat.anatomy import (
     BACK_ERROR,
     LEVELS,
     S1_ERROR,
+    S1_FAR,
     S1_ON_MAT,
     Intake,
     back_length,
@@ -42,11 +43,14 @@ STANDS_OUT, STANDS_OUT_BY = 5.0, 0.005  # over its error, and m: a row that is l
 MOST_LEFT_OUT = 3  # rows
 OTHER_LENGTH = 3.0  # standard deviations of the length of a back that are believed (choice)
 STEPS, SETTLED = 12, 0.01  # of Gauss and Newton; smallest step over the prior error
+BEYOND = 0.025  # m beyond the last row felt that a tangent is still told (engineering choice)
 METHOD = (
-    "two light forces per finger (1.5 and 3.5 N) extrapolated to zero force, breathing removed"
-    " (end-expiration), mean of left and right; curve with one bump of curvature per zone and a"
-    " Gaussian process beside it; angles between the tangents at T1, T12 and S1; lying on the mat"
+    "two light forces per finger extrapolated to zero force, {breath}, mean of left and right;"
+    " curve with one bump of curvature per zone and a Gaussian process beside it; angles between"
+    " the tangents at T1, T12 and S1; lying on the mat"
 )
+WITH_BREATH = "breathing removed (end-expiration)"
+WITHOUT_BREATH = "no breathing found: highest place of each rest"
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class ContourEstimate:
     lateral_asymmetry: float  # m
     place: SpinePlace
     doubt: str = ""  # why this is not the back that was expected, for people
-    method: str = METHOD
+    method: str = METHOD.format(breath=WITH_BREATH)
 
 
 def skin_height(light: Array, firm: Array, light_force: Array, firm_force: Array) -> Array:
@@ -127,7 +131,7 @@ def fit_contour(
     Returns:
         The contour on a 5 mm grid from the first to the last valid row; empty, with the place
         that was expected, with fewer than four valid rows. A row far from where all others say is
-        left out, as not valid.
+        left out, as not valid. An angle is NaN where no row was felt near one of its ends.
     """
     valid = np.isfinite(left) & np.isfinite(right)
     asymmetry = float(np.mean((right - left)[valid])) if valid.any() else np.nan
@@ -153,6 +157,8 @@ def fit_contour(
     level = place.levels
 
     def tangent(name: str) -> float:
+        if not x[0] - BEYOND <= level[name] <= x[-1] + BEYOND:
+            return np.nan
         ends = level[name] + np.array([-0.5, 0.5]) * GRID
         return float(np.arctan(np.diff(fit.at(ends)[0])[0] / GRID))
 
@@ -182,6 +188,12 @@ def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
         return (
             f"from C7 to L4 it feels {1e2 * felt:.0f} cm long, expected are {1e2 * expected:.0f} ±"
             f" {2e2 * BACK_ERROR:.0f} cm: check stature and sex"
+        )
+    off = float(fit.p[0]) - S1_ON_MAT
+    if abs(off) > S1_FAR:
+        return (
+            f"the sacrum is felt {1e2 * abs(off):.0f} cm too far toward the"
+            f" {'head' if off > 0.0 else 'foot'} end of the mat: lie where it is marked"
         )
     return ""
 

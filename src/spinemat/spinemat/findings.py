@@ -22,7 +22,8 @@ STIFFER = 1.2  # of the person's own trend: more than that is a tension point (e
 STIFF_LEVEL = 1.4  # of the profile: what a stiff level is looked for as (engineering choice)
 LIKELY = 0.8  # probability from which one is named (engineering choice)
 UNEVEN_SIDES = 0.10  # (left - right) / (left + right) from which a side is named (choice)
-DRAWS = 400  # for the error of the evenness
+DRAWS = 1000  # of backs that fit a map, for the evenness
+LEAST_VALID = 12  # of the trunk's levels, for an evenness (engineering choice)
 PARTS = (*TRUNK, NECK[4:], NECK[:4])  # levels one by one, lower and upper neck as one each
 METHOD = (
     "tension point: stiffness over the person's own trend (published profile times the person's"
@@ -68,7 +69,9 @@ class Findings:
         tension: stiffest first.
         sides: largest difference first.
         stands_out: of each level, see `stands_out`, L5 first, shape (24,).
-        evenness: share of movement that is where an even back has it, 0 to 1.
+        evenness: share of movement that is where an even back has it, 0 to 1: mean over the backs
+            that fit the map, as the most plausible one alone is more even than they are; NaN with
+            fewer than `LEAST_VALID` valid levels.
         evenness_error: its standard error.
         method: how these were obtained, for people.
     """
@@ -158,10 +161,13 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
     rng = np.random.default_rng(0)
     root = np.linalg.cholesky(found.covariance + 1e-12 * np.eye(len(UP)))
     draws = found.value * np.exp(rng.standard_normal((DRAWS, len(UP))) @ root.T)
+    even = evenness(draws)
+    if valid.sum() < LEAST_VALID:
+        even = np.full(1, np.nan)
     return Findings(
         tension=tuple(sorted(tension, key=lambda point: -point.ratio)),
         sides=tuple(sorted(sides, key=lambda side: -abs(side.difference))),
         stands_out=stands_out(found),
-        evenness=float(evenness(found.value)),
-        evenness_error=float(np.std(evenness(draws))),
+        evenness=float(np.mean(even)),
+        evenness_error=float(np.std(even)),
     )

@@ -8,8 +8,8 @@ the back moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 from spinemat.anatomy import Intake, regional_sums, regions_at
 from spinemat.back_model import UP, rows_beside
 from spinemat.breathing import BreathingEstimate
-from spinemat.contour import MIN_ROWS, ContourEstimate, expected_place, fit_contour, skin_height
+from spinemat.contour import (
+    METHOD,
+    MIN_ROWS,
+    WITHOUT_BREATH,
+    ContourEstimate,
+    expected_place,
+    fit_contour,
+    skin_height,
+)
 from spinemat.deconvolution import LevelMap
 from spinemat.errors import InvalidInput
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import RISE, PressGoal, Waveform
-from spinemat.segments import Segment, breathing_over, fit_segments
+from spinemat.segments import Segment, SegmentFit, breathing_over, fit_segments
 from spinemat.stiffness import (
     INTERVAL,
     LEAST_INTERVAL,
@@ -31,6 +39,7 @@ from spinemat.stiffness import (
     LevelEstimate,
     RowProbes,
 )
+from spinemat.stillness import movement
 
 Array = NDArray[np.float64]
 
@@ -48,7 +57,6 @@ QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row al
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
-MOVED = 0.004  # m by which half of the resting fingers stand elsewhere (engineering choice)
 LOST = 0.34  # of the fingers that lose contact at once: nobody lies there (engineering choice)
 HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
 RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
@@ -81,12 +89,14 @@ class Outcome:
         loaded_cycle, end_cycle: drive cycles between which the goal's forces were held.
         contact: of the goal's fingers, shape of these.
         tense: fingers of the mat around which muscles tensed meanwhile (`reactions`).
+        moved: how the person was felt to move meanwhile, for people; empty: not at all.
     """
 
     loaded_cycle: int
     end_cycle: int
     contact: NDArray[np.bool_]
     tense: tuple[int, ...] = ()
+    moved: str = ""
 
 
 class Samples:
@@ -308,6 +318,8 @@ class SpineScan:
         assert self._step is not None
         goal = self._step.goal
         self._next = outcome.end_cycle + round(GAP / self._layout.cycle)
+        if self._segments and outcome.moved:
+            raise PersonMoved(outcome.moved)
         lost = int((~outcome.contact).sum())
         if self._segments and lost > LOST * goal.fingers.size:
             raise PersonMoved(f"the person moved: {lost} fingers lost the back")
@@ -355,31 +367,32 @@ class SpineScan:
         return Segment(t, height, push, corner, rise, self._tense.copy()), force
 
     def _find_contour(self) -> None:
-        """Take breathing out of both rests; then the skin without load."""
+        """Find the contour from both rests, or say why there is none."""
         self.breath = breathing_over(self._segments)
-        error = BREATH_ERROR
-        light, firm = (fit.height for fit in fit_segments(self._segments, self.breath))
-        if self.breath is None:  # the highest point of each rest is near end-expiration
-            light, firm = (np.quantile(s.height, 0.95, axis=0) for s in self._segments)
-            error = NO_BREATH_ERROR
-        self.height = skin_height(light, firm, *self._felt)
-        pairs = self.height.reshape(-1, 2)
-        self.contour = fit_contour(
-            self._layout.row_x,
-            pairs[:, 0],
-            pairs[:, 1],
-            np.full(len(pairs), error),
-            self._intake,
-        )
+        fits = fit_segments(self._segments, self.breath)
+        self.height, self.contour = self._unloaded(fits)
         self.place = self.contour.place
         if not self.contour.x.size:
-            felt = int(np.isfinite(pairs).all(axis=1).sum())
+            felt = int(np.isfinite(self.height.reshape(-1, 2)).all(axis=1).sum())
             raise ScanRefused(
                 f"only {felt} rows feel a back, {MIN_ROWS} are needed: does somebody lie on the"
                 " whole mat?"
             )
         if self.contour.doubt:
             raise ScanRefused(f"nothing is measured here: {self.contour.doubt}")
+
+    def _unloaded(self, fits: Sequence[SegmentFit]) -> tuple[Array, ContourEstimate]:
+        """Skin without load, shape (n,), m, and its contour, from the first two stretches."""
+        light, firm = (fit.height for fit in fits[:2])
+        error, method = BREATH_ERROR, ContourEstimate.method
+        if self.breath is None:  # the highest point of each rest is near end-expiration
+            light, firm = (np.quantile(s.height, 0.95, axis=0) for s in self._segments[:2])
+            error, method = NO_BREATH_ERROR, METHOD.format(breath=WITHOUT_BREATH)
+        height = skin_height(light, firm, *self._felt)
+        left, right = height.reshape(-1, 2).T
+        noise = np.full(left.size, error)
+        contour = fit_contour(self._layout.row_x, left, right, noise, self._intake)
+        return height, replace(contour, method=method)
 
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
@@ -391,11 +404,12 @@ class SpineScan:
 
     def _look_for_movement(self, segment: Segment) -> None:
         """Compare the fingers at rest with where they rested before."""
-        still = (segment.rise == 0.0) & np.isfinite(segment.height[0])
+        still = np.flatnonzero((segment.rise == 0.0) & np.isfinite(segment.height[0]))
         first = max(1, round(SETTLE_TIME / (segment.t[1] - segment.t[0])))
         way = segment.height[:first, still].mean(axis=0) - self._resting[still]
-        if np.median(np.abs(way)) > MOVED:
-            raise PersonMoved(f"the person moved by {1e3 * np.median(np.abs(way)):.0f} mm")
+        moved = movement(self._layout.x[still], way, self.contour)
+        if moved:
+            raise PersonMoved(moved)
 
     @property
     def probes(self) -> RowProbes:
@@ -407,10 +421,17 @@ class SpineScan:
             for row, why in self._left.items():
                 self._probes.refuse(row, why)
             fits = fit_segments(self._segments, self.breath)
+            self._sharpen(fits)
             for segment, fit in zip(self._segments, fits, strict=True):
                 if segment.ramp:
                     self._probes.add(segment, fit, segment.corner >= 1.0)
         return self._probes
+
+    def _sharpen(self, fits: Sequence[SegmentFit]) -> None:
+        """Find the contour again: over the whole scan the breath is known better."""
+        _, contour = self._unloaded(fits)
+        if contour.x.size and not contour.doubt:
+            self.contour, self.place = contour, contour.place
 
     @property
     def map(self) -> LevelMap | None:

@@ -49,6 +49,7 @@ class Pressed:
     end_cycle: int
     contact: tuple[bool, ...]
     tense: tuple[int, ...] = ()
+    moved: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,18 @@ LEAST_INTERVAL = 6.0  # N of it that must be reached (engineering choice)
 MIN_STIFFNESS, MAX_STIFFNESS = 1000.0, 60000.0  # N/m per pair: outside is not a back
 MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineering choice)
 STIFFENS = 0.7  # of the travel in the toe goes on beyond it at most (engineering choice)
+FELT_AROUND = 2  # rows beside a pressed one that feel most of it (engineering choice)
+MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5 (choice)
+UNRESOLVED = 0.85  # of what is believed of sides before anything is felt (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
     " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, at end-expiration (breathing removed"
-    " by a two-harmonic fit), supine, from below; rows to levels by the most plausible compliance"
-    " matrix (neighbours rest at a light force and feel the movement); single sides: force of one"
-    " finger over its own indentation while both press and, in a full scan, while it presses alone"
+    " by a fit of three harmonics), supine, from below; rows to levels by the most plausible"
+    " compliance matrix (neighbours rest at a light force and feel the movement); single sides:"
+    " force of one finger over its own indentation while both press and, in a full scan, while it"
+    " presses alone"
 )
 
 
@@ -102,6 +106,8 @@ class RowProbes:
         toe = np.zeros(rows, dtype=bool)
         in_toe = in_toe | self._stays_in_toe(ramp, fit)
         reached = in_toe | (ramp.push.max(axis=0) > 0.9)
+        lost = np.isnan(fit.height).reshape(-1, 2).any(axis=1)
+        gone = np.flatnonzero(pairs.all(axis=1) & lost)
         for row in range(rows):
             pair = [2 * row, 2 * row + 1]
             pressed = bool((rise[pair] > 0.0).all())
@@ -109,10 +115,13 @@ class RowProbes:
                 self.reason[row] = "contact was lost"
             elif pressed and tense[row]:
                 self.reason[row] = "guarded: muscles tensed under the probe"
+            if pressed:  # its neighbours feel it, whatever is known of its own movement
+                force[row] = rise[pair].sum()
             if np.isnan(fit.height[pair]).any() or tense[row]:
                 continue
+            if not pressed and (np.abs(gone - row) <= FELT_AROUND).any():
+                continue  # how hard that row was pressed is not known
             if pressed:
-                force[row] = rise[pair].sum()
                 toe[row] = bool(in_toe[pair].all())
                 travels = (fit.total if toe[row] else fit.above)[pair]
                 whole = bool(reached[pair].all())
@@ -210,6 +219,8 @@ class RowProbes:
         """Return an estimate per level C1 … L5 and side, and of the neck's two regions."""
         if found is None:
             return self._refused(place)
+        if found.misfit > MAX_MISFIT:
+            return self._refused(place, "poor fit: this back does not move as the model expects")
         at = dict(zip(UP, found.x, strict=True))
         skew, skew_error = found.skew, found.skew_error
         error = found.value * np.sqrt(np.diag(found.covariance))
@@ -217,6 +228,11 @@ class RowProbes:
         for level in LEVELS:
             i = UP.index(level)
             reason = self._unusable(level, at[level])
+            unfelt = (
+                "not resolvable: rows beside this level do not tell its sides apart"
+                if skew_error[i] > UNRESOLVED * SIDE
+                else ""
+            )
             half = found.value[i] / (2.0 * (1.0 - skew[i] ** 2))
             for side, value, spread in (
                 ("both", found.value[i], error[i]),
@@ -227,15 +243,16 @@ class RowProbes:
             ):
                 if side != "both":
                     spread = float(np.hypot(spread, value / found.value[i] * error[i]))
-                if reason:
+                why = reason or (unfelt if side != "both" else "")
+                if why:
                     value = spread = np.nan
-                result.append(LevelEstimate(level, side, at[level], value, spread, reason))
+                result.append(LevelEstimate(level, side, at[level], value, spread, why))
         return result + self._neck(found)
 
-    def _refused(self, place: SpinePlace) -> list[LevelEstimate]:
+    def _refused(self, place: SpinePlace, why: str = "") -> list[LevelEstimate]:
         at = place.levels
         return [
-            LevelEstimate(v, side, at[v], np.nan, np.nan, self._unusable(v, at[v]))
+            LevelEstimate(v, side, at[v], np.nan, np.nan, why or self._unusable(v, at[v]))
             for v in LEVELS
             for side in ("both", "left", "right")
         ]

@@ -7,7 +7,7 @@ that begins anywhere gives the same again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Felt:
         tense, moves: guarding, or movement, has just begun.
         slow: it is time to tell what is told at 10 Hz: `load` and `breath`.
         load: of each row, shape (rows,), N.
-        breath: None while there is no estimate.
+        breath: None while there is no estimate; rate and phase NaN while it is not valid.
         next_end_expiration: ns of drive time; 0 while there is no estimate.
         running: stiffness in the rhythm, when it is time to tell it and there is any.
     """
@@ -83,6 +83,7 @@ class Watches:
         self._reactions = ReactionWatch(layout, STATE_CYCLES * layout.cycle)
         self._running = RunningStiffness(layout, STATE_CYCLES * layout.cycle)
         self._said: Reaction = self._reactions.now
+        self._last = 0
 
     def learn(self, linear: Array, toe: Array, corner: Array) -> None:
         """Take over what a scan found under each finger; see `ReactionWatch.learn`."""
@@ -91,6 +92,9 @@ class Watches:
     def add(self, s: FingerSample) -> Felt:
         """Take a state whose arrays have been checked."""
         now = 1e-9 * s.now
+        if s.now < self._last:  # drive time began anew
+            self.forget()
+        self._last = s.now
         driven = s.mode == Mode.FORCE
         touching = s.contact & driven
         slow = s.cycle % SLOW == 0
@@ -101,6 +105,8 @@ class Watches:
         said = self._reactions.add(now, s.position, s.force, held, touching)
         before, self._said = self._said, said
         breath = self._breath.at(now) if slow else None
+        if breath is not None and not breath.valid:
+            breath = replace(breath, rate=np.nan, phase=np.nan)
         running = self._running.now() if s.cycle % RUNNING == 0 else None
         if running is not None and not np.isfinite(running.value).any():
             running = None
@@ -119,7 +125,7 @@ class Watches:
 
 
 def _end_expiration(now: int, e: BreathingEstimate | None) -> int:
-    if e is None:
+    if e is None or not e.valid:
         return 0
     left = (2.0 * np.pi - e.phase) / (2.0 * np.pi * e.rate)
     return now + round(1e9 * left)

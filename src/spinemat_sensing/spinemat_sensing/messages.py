@@ -16,9 +16,11 @@ from spinemat.contour import ContourEstimate
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings
 from spinemat.stiffness import METHOD, LevelEstimate
-from spinemat_interfaces.msg import Contour, LevelStiffness, StiffnessMap
-from spinemat_ros.codec import bools, doubles
+from spinemat.watches import Felt
+from spinemat_interfaces.msg import Breathing, Contour, LevelStiffness, StiffnessMap
+from spinemat_ros.codec import bools, doubles, stamp
 
+UNKNOWN = np.pi / 2.0  # rad, of roll and pitch, which are not estimated (engineering choice)
 LEVELS_UP = ("S1", *LEVELS[::-1])
 SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": LevelStiffness.RIGHT}
 
@@ -48,8 +50,27 @@ def contour_message(head: Header, c: ContourEstimate) -> Contour:
     )
 
 
+def breathing_message(head: Header, felt: Felt) -> Breathing:
+    """Return the breath as its message."""
+    e = felt.breath
+    if e is None:
+        return Breathing(header=head, rate=np.nan, phase=np.nan)
+    return Breathing(
+        header=head,
+        rate=e.rate,
+        phase=e.phase,
+        amplitude=e.amplitude,
+        next_end_expiration=stamp(felt.next_end_expiration),
+        quality=max(e.quality, 0.0),
+        valid=e.valid,
+    )
+
+
 def pose_message(head: Header, c: ContourEstimate, lies: LevelMap) -> PoseWithCovarianceStamped:
-    """How the body lies: a frame at S1 on the skin, x along the spine toward the head."""
+    """How the body lies: a frame at S1 on the skin, x along the spine toward the head.
+
+    Roll and pitch are not estimated: 0 with a standard error of 90 degrees.
+    """
     (across, across_error), (rotation, rotation_error) = lies.across, lies.rotation
     place = c.place.levels
     lever = place["T8"] - place["S1"]  # `across` is at T8
@@ -60,7 +81,7 @@ def pose_message(head: Header, c: ContourEstimate, lies: LevelMap) -> PoseWithCo
     pose.position.y = across - lever * rotation
     pose.position.z = float(np.interp(place["S1"], c.x, c.z)) if c.x.size else np.nan
     pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
-    spread = np.zeros((6, 6))
+    spread = np.diag(np.full(6, UNKNOWN**2))
     spread[0, 0] = c.place.errors["S1"] ** 2
     spread[1, 1] = across_error**2 + (lever * rotation_error) ** 2
     spread[2, 2] = float(np.interp(place["S1"], c.x, c.z_std)) ** 2 if c.x.size else np.inf

@@ -15,6 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
+from spinemat.reactions import Presence
 from spinemat.scan import THINKING, Outcome, PersonMoved, Samples, ScanRefused, SpineScan
 from spinemat.scan_log import Begin, Entry, Learnt, Pressed, evaluate, kind, known_heights, write
 from spinemat_interfaces.action import Press, ScanSpine
@@ -44,6 +45,7 @@ class SpineContour(LifecycleNode):
         self._height: np.ndarray | None = None
         self._samples = Samples()
         self._tense: set[int] = set()  # fingers around which muscles tensed in this press
+        self._moved = ""  # how the person moved in it
         self._cycles = CycleWaiter()
         self._contours = publisher(self, "contour")
         self._maps = publisher(self, "stiffness")
@@ -76,7 +78,12 @@ class SpineContour(LifecycleNode):
         if self._busy:
             self._samples.add(msg.cycle, position, force)
         self._voice.tick(msg.cycle, now)
-        self._tense.update(np.flatnonzero(self._watching.add(msg).tense).tolist())
+        felt = self._watching.add(msg)
+        self._tense.update(np.flatnonzero(felt.tense).tolist())
+        if felt.moving and not self._moved:
+            self._moved = felt.reason
+        if felt.presence == Presence.ABSENT:
+            self._strip.intake = None
         self._press.poll()
         self._cycles.seen(msg.cycle)
 
@@ -160,6 +167,7 @@ class SpineContour(LifecycleNode):
                 )
                 self._samples.clear()
                 self._tense.clear()
+                self._moved = ""
                 answer = await self._press.call(press_message(step.goal), unwanted)
                 if not answer.success:
                     raise ScanRefused(answer.message)
@@ -168,8 +176,9 @@ class SpineContour(LifecycleNode):
                 contact = np.array(answer.contact, dtype=bool)
                 tense = tuple(sorted(self._tense))
                 cycles = answer.loaded_cycle, answer.end_cycle
-                self._log(Pressed(self._voice.cycle, *cycles, tuple(contact.tolist()), tense))
-                scan.take(Outcome(*cycles, contact, tense), self._samples)
+                felt = (tense, self._moved)
+                self._log(Pressed(self._voice.cycle, *cycles, tuple(contact.tolist()), *felt))
+                scan.take(Outcome(*cycles, contact, *felt), self._samples)
                 if scan.contour is not None and not result.contour.method:
                     self._height = scan.height
                     result.contour = contour_message(header(self, self._voice.now), scan.contour)
@@ -191,11 +200,14 @@ class SpineContour(LifecycleNode):
                 result.end_cycle = self._voice.cycle
             found = thought.result()
             head = header(self, self._voice.now)
+            assert scan.contour is not None
+            result.contour = contour_message(head, scan.contour)
+            self._contours.publish(result.contour)
             result.stiffness = stiffness_message(head, *found)
             self._maps.publish(result.stiffness)
             self._watching.watches.learn(found.linear, found.toe, scan.toe_end())
             self._log(Learnt(self._voice.cycle))
-            if found.lies is not None and scan.contour is not None:
+            if found.lies is not None:
                 self._poses.publish(pose_message(head, scan.contour, found.lies))
         result.success = True
         return Ending.SUCCEEDED, result

@@ -10,8 +10,9 @@ from spinemat.reactions import Reaction
 from spinemat.running import METHOD, Running
 from spinemat.watches import Felt, FingerSample, Watches
 from spinemat_interfaces import msg
-from spinemat_ros.codec import doubles, floats, nanoseconds, stamp
+from spinemat_ros.codec import doubles, floats, nanoseconds
 from spinemat_ros.node import Voice, header, publisher
+from spinemat_sensing.messages import breathing_message
 
 
 class Watching:
@@ -88,22 +89,7 @@ class Watching:
         )
 
     def _tell_breath(self, now: int, felt: Felt) -> None:
-        head = header(self._node, now)
-        e = felt.breath
-        if e is None:
-            self._breaths.publish(msg.Breathing(header=head, rate=np.nan, phase=np.nan))
-            return
-        self._breaths.publish(
-            msg.Breathing(
-                header=head,
-                rate=e.rate,
-                phase=e.phase,
-                amplitude=e.amplitude,
-                next_end_expiration=stamp(felt.next_end_expiration),
-                quality=max(e.quality, 0.0),
-                valid=e.valid,
-            )
-        )
+        self._breaths.publish(breathing_message(header(self._node, now), felt))
 
     def _tell_stiffness(self, now: int, found: Running) -> None:
         self._stiffness.publish(

@@ -81,11 +81,13 @@ class WatchedLoop(ClosedLoop):
         return force
 
     def press(self, goal: PressGoal) -> tuple[PressRun, Outcome]:
-        """Run a press to its end; the outcome tells where muscles tensed."""
+        """Run a press to its end; the outcome tells where muscles tensed and who moved."""
         first = len(self.reactions)
         run, outcome = super().press(goal)
-        tense = np.any([said.tense for _, said in self.reactions[first:]], axis=0)
-        return run, replace(outcome, tense=tuple(np.flatnonzero(tense).tolist()))
+        felt = [said for _, said in self.reactions[first:]]
+        tense = np.any([said.tense for said in felt], axis=0)
+        moved = next((said.reason for said in felt if said.moving), "")
+        return run, replace(outcome, tense=tuple(np.flatnonzero(tense).tolist()), moved=moved)
 
 
 class Reacted(NamedTuple):

@@ -33,6 +33,7 @@ MOVED = 0.010  # m, along the mat, to either side, between repeated scans
 FULL_EVERY = 5  # people of whom one has a full scan as well
 REGIONS = ("thoracic_region", "lumbar_region", "lower_neck", "upper_neck")
 NECK_BELOW = "C7"  # the neck's contour begins above it
+SIDES = ("left", "right")
 PLACES = ("C7", *TRUNK, "S1")
 
 
@@ -42,10 +43,11 @@ class Felt:
 
     Attributes:
         value, error: of the pair's stiffness, shape (17,), N/m; NaN where not valid.
+        sides, side_error: of left and right, shape (17, 2), N/m; NaN where not valid.
         regions: mean of thorax, loins, lower and upper neck, shape (4,), N/m.
         score: `findings.stands_out`, by which levels are ranked, shape (17,).
         skew: (left - right) / (left + right), shape (17,).
-        evenness: of the map.
+        evenness, evenness_error: of the map.
         seconds: that the scan took, simulated, with the time in which a map is made.
         contour, neck: root mean square error of the contour, up to C7 and above, m.
         angles: error of kyphosis and lordosis, rad.
@@ -58,10 +60,13 @@ class Felt:
 
     value: Array
     error: Array
+    sides: Array
+    side_error: Array
     regions: Array
     score: Array
     skew: Array
     evenness: float
+    evenness_error: float
     seconds: float
     contour: float
     neck: float
@@ -79,6 +84,7 @@ class Person(NamedTuple):
     Attributes:
         name: of the person.
         truth: stiffness of the trunk's levels, shape (17,), N/m.
+        sides: true stiffness of left and right, shape (17, 2), N/m.
         regions: true mean of thorax, loins, lower and upper neck, shape (4,), N/m.
         evenness: true.
         first, again: two scans, the person lying elsewhere in the second.
@@ -89,6 +95,7 @@ class Person(NamedTuple):
 
     name: str
     truth: Array
+    sides: Array
     regions: Array
     evenness: float
     first: Felt
@@ -122,6 +129,7 @@ def try_person(layout: MatLayout, patient: Patient, seed: int) -> Person:
     return Person(
         name=patient.name,
         truth=np.array([pair[UP.index(v)] for v in TRUNK]),
+        sides=np.array([[found[(v, side)] for side in SIDES] for v in TRUNK]),
         regions=_regions(dict(zip(UP, pair, strict=True))),
         evenness=float(evenness(pair)),
         first=feel(layout, patient, seed),
@@ -180,6 +188,7 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     values = {v: e.value for (v, side), e in levels.items() if side == "both"}
     trunk = [UP.index(v) for v in TRUNK]
     lies, c = scan.map, scan.contour
+    told = scan.findings()
     score = stands_out(lies)[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     skew = lies.skew[trunk] if lies is not None else np.full(len(TRUNK), np.nan)
     at = np.array([person.x_of(v) for v in PLACES])
@@ -196,10 +205,13 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     return Felt(
         value=np.array([e.value for e in pair]),
         error=np.array([e.error for e in pair]),
+        sides=np.array([[levels[(v, side)].value for side in SIDES] for v in TRUNK]),
+        side_error=np.array([[levels[(v, side)].error for side in SIDES] for v in TRUNK]),
         regions=_regions(values),
         score=np.where([e.valid for e in pair], score, np.nan),
         skew=skew,
-        evenness=float(evenness(lies.value)) if lies is not None else nothing,
+        evenness=told.evenness if told is not None else nothing,
+        evenness_error=told.evenness_error if told is not None else nothing,
         seconds=seconds,
         contour=contour,
         neck=neck,
@@ -213,11 +225,14 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
 
 def _nothing(why: str, over: float) -> Felt:
     """What is felt in a scan that gave no number."""
-    trunk, places = np.full(len(TRUNK), np.nan), np.full(len(PLACES), np.nan)
+    trunk, sides = np.full(len(TRUNK), np.nan), np.full((len(TRUNK), 2), np.nan)
+    places, nan = np.full(len(PLACES), np.nan), np.nan
     return Felt(
-        value=trunk, error=trunk, regions=np.full(len(REGIONS), np.nan), score=trunk, skew=trunk,
-        evenness=np.nan, seconds=np.nan, contour=np.nan, neck=np.nan, angles=np.full(2, np.nan),
-        places=places, deviation=places, over=over, breath=np.nan, refused=why,
+        value=trunk, error=trunk, sides=sides, side_error=sides,
+        regions=np.full(len(REGIONS), nan), score=trunk, skew=trunk,
+        evenness=nan, evenness_error=nan, seconds=nan, contour=nan, neck=nan,
+        angles=np.full(2, nan), places=places, deviation=places, over=over, breath=nan,
+        refused=why,
     )  # fmt: skip
 
 
@@ -232,6 +247,12 @@ def _regions(values: dict[str, float]) -> Array:
         values[name] if name in values else mean(levels) for name, levels in NECK_REGIONS.items()
     ]
     return np.array([mean(THORACIC), mean(LUMBAR), *neck])
+
+
+def _share(off: Array, error: Array) -> float:
+    """Share of known values that are further off than 1.96 standard errors."""
+    known = np.isfinite(off) & np.isfinite(error)
+    return float((np.abs(off) > 1.96 * error)[known].mean()) if known.any() else float("nan")
 
 
 def intraclass(first: Array, again: Array) -> float:
@@ -289,6 +310,7 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
     inside = np.abs(value - truth) <= 1.96 * error
     region = np.array([f.regions for f in first]) / np.array([p.regions for p in people]) - 1.0
     full = [(p.full, p.truth) for p in people if p.full is not None]
+    side = np.array([p.full.sides / p.sides for p in people if p.full is not None])
     again = np.array([p.again.value for p in people])
     icc = np.array([intraclass(value[:, i], again[:, i]) for i in range(len(TRUNK))])
     hit = np.array([p.stiff.score[p.level] for p in people])
@@ -320,6 +342,16 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
         if full
         else float("nan"),
         "inside_95_share": float(inside[np.isfinite(value)].mean()),
+        "over_mdc_share": _share(value - again, 2.0**0.5 * error),
+        "side_full_levels": middle(np.isfinite(side).all(axis=2).sum(axis=1)) if full else np.nan,
+        "side_full_pct": 100.0 * float(np.nanmedian(np.abs(side - 1.0))) if full else np.nan,
+        "side_inside_95_share": 1.0
+        - _share(
+            np.array([p.first.sides - p.sides for p in people]),
+            np.array([f.side_error for f in first]),
+        ),
+        "places_inside_95_share": 1.0
+        - _share(np.array([f.deviation for f in first]), np.ones((len(people), len(PLACES)))),
         "icc_least": float(np.nan_to_num(icc).min()),
         "icc_median": float(np.median(np.nan_to_num(icc))),
         "icc_known_share": min(known) / value.size,
@@ -327,6 +359,11 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
         "side_right_share": float(np.mean(right)),
         "evenness_error": float(
             np.nanmedian(np.abs([p.first.evenness - p.evenness for p in people]))
+        ),
+        "evenness_inside_95_share": 1.0
+        - _share(
+            np.array([p.first.evenness - p.evenness for p in people]),
+            np.array([f.evenness_error for f in first]),
         ),
         "quick_scan_s": float(np.nanmax([f.seconds for f in quick])),
         "full_scan_s": float(np.nanmax([p.one_sided.seconds for p in people])),

@@ -314,7 +314,8 @@ class _Scans:
                 samples.add(s.cycle, s.position, s.force)
         self.samples.clear()
         contact = np.array(entry.contact, dtype=bool)
-        outcome = Outcome(entry.loaded_cycle, entry.end_cycle, contact, entry.tense)
+        cycles = entry.loaded_cycle, entry.end_cycle
+        outcome = Outcome(*cycles, contact, entry.tense, entry.moved)
         try:
             self._scan.take(outcome, samples)
             if self._scan.contour is not None and not self._told:
@@ -337,6 +338,7 @@ class _Scans:
     def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         assert self._scan is not None
         e = evaluate(self._scan)
+        self._compare_contour(at)  # told again: the breath is known better
         m = self._results.scan("stiffness", at)
         if m is not None:
             values: dict[str, tuple[Any, Any]] = {
