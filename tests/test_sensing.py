@@ -25,7 +25,7 @@ from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
 from spinemat_sim.faults import Fault
-from spinemat_sim.patient import Patient
+from spinemat_sim.patient import Build, Patient
 from spinemat_sim.patient_file import presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
@@ -390,6 +390,18 @@ def test_a_quick_scan_feels_a_person() -> None:
     assert np.abs(felt.places).max() < 0.020
     assert felt.over <= 0.0
     assert abs(felt.breath) < 0.5 / 60.0
+
+
+def test_a_body_built_otherwise_than_the_estimator_believes_is_felt_all_the_same() -> None:
+    patient = presets()["average_adult"]
+    heights = tuple(np.linspace(0.93, 1.07, len(UP)).tolist())
+    odd = replace(patient, build=Build(0.75, 1.6, 1.3, 0.7), heights=heights)
+    felt = feel(LAYOUT, odd, 7)
+    truth = np.array([odd.stiffness_of(v) for v in TRUNK])
+    assert np.isfinite(felt.value).sum() >= 15
+    assert np.nanmedian(np.abs(felt.value / truth - 1.0)) < 0.13
+    assert np.nanmean(np.abs(felt.value - truth) < 1.96 * felt.error) >= 0.75
+    assert np.abs(felt.deviation).max() < 3.0
 
 
 def test_the_contour_is_told_again_when_the_breath_is_known() -> None:

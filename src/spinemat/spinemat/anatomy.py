@@ -32,6 +32,24 @@ _MIDDLES = np.cumsum(_HEIGHTS[::-1])[::-1] - 0.5 * _HEIGHTS
 ABOVE_SACRUM = _MIDDLES / (_MIDDLES[LEVELS.index("C7")] - _MIDDLES[LEVELS.index("L4")])
 """Middle of each level C1 … L5 above the upper edge of the sacrum, over the distance C7 to L4."""
 
+PROPORTION = 0.05  # of a level's height: how people's differ from the template (choice)
+
+
+def _proportions() -> Array:
+    """Error of `ABOVE_SACRUM` by people's proportions, C1 … L5, shape (24,)."""
+    ends = [LEVELS.index("C7"), LEVELS.index("L4")]
+
+    def above(heights: Array) -> Array:
+        middles = np.cumsum(heights[::-1])[::-1] - 0.5 * heights
+        return np.asarray(middles / (middles[ends[0]] - middles[ends[1]]))
+
+    here = above(_HEIGHTS)
+    other = [above(_HEIGHTS * (1.0 + PROPORTION * one)) - here for one in np.eye(len(LEVELS))]
+    return np.asarray(np.sqrt(np.sum(np.square(other), axis=0)))
+
+
+PROPORTION_ERROR = _proportions()
+
 # C7 to iliac crest, taken as the middles of C7 and L4: least squares over the 4,854 adults of
 # ANSUR II (public domain): m, per m of stature over 1.7 m, for men, per kg over 75 kg
 _BACK = (0.4159, 0.1870, 0.0259, 0.00032)

@@ -55,13 +55,17 @@ class Back:
         level: of each vertebra's spring over its nominal, shape (24,), 1.
         tissue: of sacrum, loins, thorax, neck over their nominal, shape (4,), 1.
         padding: over its nominal, 1.
+        shear: springs between neighbours over their nominal, 1.
+        spread: of a tip's force along the back over its nominal, 1.
     """
 
     s1: float
     back: float
     level: Array
     tissue: Array
-    padding: float
+    padding: float = 1.0
+    shear: float = 1.0
+    spread: float = 1.0
 
     @property
     def x(self) -> Array:
@@ -100,7 +104,7 @@ def _on_levels(back: Back, spring: Array) -> Array:
 
 def mean_back(s1: float, back: float) -> Back:
     """A back whose levels have the published mean stiffness."""
-    return Back(s1, back, np.ones(len(UP)), np.ones(4), 1.0)
+    return Back(s1, back, np.ones(len(UP)), np.ones(4))
 
 
 @lru_cache(maxsize=1)
@@ -155,21 +159,22 @@ def _matrix(back: Back, x: Array, spring: Array) -> Array:
     rows[own, 8 + own] += 1.0
     rows[own[1:], 7 + own[1:]] -= 1.0
     felt = means() * back.level
-    shear = SHEAR * 0.5 * (felt + np.concatenate([felt[:1], felt[:-1]]))
+    shear = SHEAR * back.shear * 0.5 * (felt + np.concatenate([felt[:1], felt[:-1]]))
     k = (rows.T * shear) @ rows + LINK_SHEAR * links.T @ links + LINK_BEND * bends.T @ bends
     k[np.arange(_DOF), np.arange(_DOF)] += diagonal
     return np.asarray(k)
 
 
-def tip_shares(nodes: Array, at: Array) -> Array:
+def tip_shares(nodes: Array, at: Array, spread: float = 1.0) -> Array:
     """Share of a tip's force at each place on each node, shape (places, nodes).
 
     Args:
         nodes: x of what carries the tissue, shape (nodes,), m, ascending.
         at: x of the tips, shape (places,), m.
+        spread: over the nominal.
     """
-    spacing = np.interp(at, nodes, np.gradient(nodes))
-    weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / (SPREAD * spacing[:, None])) ** 2)
+    width = SPREAD * spread * np.interp(at, nodes, np.gradient(nodes))
+    weight = np.exp(-0.5 * ((nodes[None, :] - at[:, None]) / width[:, None]) ** 2)
     return np.asarray(weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
 
 
@@ -197,7 +202,7 @@ def _tips(back: Back, x: Array, at: Array) -> Array:
     """Movement of the skin over each place as rows over the coordinates, shape (k, dof)."""
     nodes = np.concatenate([back.s1 + SACRAL, x, x[-1] + OCCIPITAL])
     region = np.concatenate([np.zeros(4, dtype=np.int64), _REGION, np.full(3, 3)])
-    weight = tip_shares(nodes, at)
+    weight = tip_shares(nodes, at, back.spread)
     centre = _centres(x, back.s1)
     points = _points(region, nodes, centre)
     points[np.arange(4, 28), np.arange(8, _DOF)] += 1.0

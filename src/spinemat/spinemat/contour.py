@@ -19,6 +19,7 @@ from spinemat.anatomy import (
     ABOVE_SACRUM,
     BACK_ERROR,
     LEVELS,
+    PROPORTION_ERROR,
     S1_ERROR,
     S1_FAR,
     S1_ON_MAT,
@@ -74,9 +75,10 @@ class SpinePlace:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard error of `levels`, m."""
+        """Standard error of `levels`, m, people's proportions included."""
         rows = np.stack([np.ones(len(LEVELS)), ABOVE_SACRUM], axis=1)
-        sd = np.sqrt(np.einsum("ij,jk,ik->i", rows, self.covariance, rows))
+        own = self.back * PROPORTION_ERROR
+        sd = np.sqrt(np.einsum("ij,jk,ik->i", rows, self.covariance, rows) + own**2)
         return dict(zip(LEVELS, sd.tolist(), strict=True)) | {
             "S1": float(np.sqrt(self.covariance[0, 0]))
         }

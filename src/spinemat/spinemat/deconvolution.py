@@ -2,9 +2,10 @@
 
 While some rows press, the others rest at a light force and feel how far the skin moves: every
 probe is one column of the back's compliance matrix. The unknowns of `back_model` (place and length
-of the spine, a factor common to the person, one per level, tissue and padding) are found by Gauss
-and Newton with their prior errors as regularisation (maximum a posteriori), and with them the
-covariance from which standard errors follow.
+of the spine, a factor common to the person, one per level, tissue, padding, springs between
+neighbours, spread of a tip's force) are found by Gauss and Newton with their prior errors as
+regularisation (maximum a posteriori), and with them the covariance from which standard errors
+follow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Array = NDArray[np.float64]
 # Standard deviation of logarithms: 0.25 common to a person, 0.12 per level (split is a choice),
 # which is about 0.24 of the level's own spring, one of several that a press feels
 PERSON, LEVEL = 0.25, 0.24
-TISSUE, PADDING = 0.15, 0.15  # standard deviation of their logarithms (engineering choice)
+# standard deviations of the logarithms of what no survey tells of people (engineering choices)
+TISSUE, PADDING, SHEAR, SPREAD = 0.15, 0.3, 0.4, 0.2
 MODEL_ERROR = 2e-4  # m, of any movement, that the model does not know (choice)
 OWN_ERROR = 0.04  # of what a pressed row moves, that the model does not know (choice)
 TOE, TOE_ERROR = 0.4, 0.12  # stiffness in the toe over the linear one; how well that is known
@@ -32,8 +34,8 @@ SIDE = 0.08  # standard deviation of (left - right) / (left + right) of a level 
 ACROSS, ROTATION = 0.005, 0.02  # m, rad: standard deviations of how people lie (choice)
 ROLL_LEVER = 0.026  # m; a vertebra's roll stiffness is 2 x its PA stiffness x lever^2 (choice)
 STEPS = 6  # of Gauss and Newton
-_COMMON, _LEVEL, _TISSUE, _PADDING = 2, slice(3, 27), slice(27, 31), 31
-_SIZE = 32
+_COMMON, _LEVEL, _TISSUE, _REST = 2, slice(3, 27), slice(27, 31), slice(31, 34)
+_SIZE = 34
 
 
 class Probe(NamedTuple):
@@ -92,7 +94,9 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
     mean[:2] = place.s1, place.back
     prior = np.zeros((_SIZE, _SIZE))
     prior[:2, :2] = np.linalg.inv(place.covariance)
-    others = np.concatenate([[PERSON], np.full(24, LEVEL), np.full(4, TISSUE), [PADDING]])
+    others = np.concatenate(
+        [[PERSON], np.full(24, LEVEL), np.full(4, TISSUE), [PADDING, SHEAR, SPREAD]]
+    )
     own = np.arange(2, _SIZE)
     prior[own, own] = others**-2.0
     seen = np.array([np.isfinite(p.travel) for p in probes])
@@ -136,13 +140,8 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
 
 
 def _back(p: Array) -> Back:
-    return Back(
-        s1=float(p[0]),
-        back=float(p[1]),
-        level=np.exp(p[_COMMON] + p[_LEVEL]),
-        tissue=np.exp(p[_COMMON] + p[_TISSUE]),
-        padding=float(np.exp(p[_PADDING])),
-    )
+    level, tissue = np.exp(p[_COMMON] + p[_LEVEL]), np.exp(p[_COMMON] + p[_TISSUE])
+    return Back(float(p[0]), float(p[1]), level, tissue, *np.exp(p[_REST]).tolist())
 
 
 def _jacobian(function: Callable[[Array], Array], p: Array) -> Array:

@@ -58,6 +58,7 @@ THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
 LOST = 0.34  # of the fingers that lose contact at once: nobody lies there (engineering choice)
+NECK_SURE = 1.5  # standard errors beyond the neck's end where a finger surely presses the neck
 HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
 RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
 BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineering choice)
@@ -422,9 +423,12 @@ class SpineScan:
                 self._probes.refuse(row, why)
             fits = fit_segments(self._segments, self.breath)
             self._sharpen(fits)
+            margin = NECK_SURE * self.place.errors["C7"]
+            believed = regions_at(self._layout.x, self.place.levels, -margin)
+            neck = np.array([region == "neck" for region in believed])
             for segment, fit in zip(self._segments, fits, strict=True):
                 if segment.ramp:
-                    self._probes.add(segment, fit, segment.corner >= 1.0)
+                    self._probes.add(segment, fit, segment.corner >= 1.0, neck)
         return self._probes
 
     def _sharpen(self, fits: Sequence[SegmentFit]) -> None:

@@ -22,7 +22,7 @@ from spinemat.breathing import (
 
 Array = NDArray[np.float64]
 
-CORNERS = np.linspace(0.7, 1.4, 15)  # where a tip may leave its toe, over where a pair does
+CORNERS = np.linspace(0.4, 1.4, 21)  # where a tip may leave its toe, over where a mean pair does
 DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
 LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
 LEAST_TOTAL = 5e-5  # m, of the travel in a whole ramp, which no corner divides (choice)

@@ -88,6 +88,7 @@ class RowProbes:
         ramp: Segment,
         fit: SegmentFit,
         in_toe: NDArray[np.bool_],
+        neck: NDArray[np.bool_],
     ) -> None:
         """Take one ramp, of pairs or of single fingers.
 
@@ -95,6 +96,7 @@ class RowProbes:
             ramp: which fingers pressed, and how far they came.
             fit: of the movement of all.
             in_toe: fingers whose tissue did not leave its toe, shape (n,).
+            neck: fingers that surely press the neck, shape (n,).
         """
         rows, rise = self._row_x.size, ramp.rise
         pairs = (rise > 0.0).reshape(-1, 2)
@@ -104,7 +106,7 @@ class RowProbes:
             return
         force, travel, error = np.zeros(rows), np.full(rows, np.nan), np.full(rows, np.nan)
         toe = np.zeros(rows, dtype=bool)
-        in_toe = in_toe | self._stays_in_toe(ramp, fit)
+        unclear = self._unclear(ramp, fit) & ~in_toe & ~neck
         reached = in_toe | (ramp.push.max(axis=0) > 0.9)
         lost = np.isnan(fit.height).reshape(-1, 2).any(axis=1)
         gone = np.flatnonzero(pairs.all(axis=1) & lost)
@@ -126,6 +128,8 @@ class RowProbes:
                 travels = (fit.total if toe[row] else fit.above)[pair]
                 whole = bool(reached[pair].all())
                 self.reason[row] = self._judge(fit.residual[pair], rise[pair], travels, whole)
+                if not self.reason[row] and unclear[pair].any():
+                    self.reason[row] = "too light a press to tell whether the tissue left its toe"
                 if self.reason[row]:
                     continue
                 self.linear[pair] = rise[pair] / travels
@@ -149,11 +153,11 @@ class RowProbes:
         self._travel_error[1, use] = fit.total_error[use]
 
     @staticmethod
-    def _stays_in_toe(ramp: Segment, fit: SegmentFit) -> NDArray[np.bool_]:
+    def _unclear(ramp: Segment, fit: SegmentFit) -> NDArray[np.bool_]:
         """Fingers of weak ramps that get no stiffer on the way, shape (n,).
 
-        Near the neck's lower end a row may be believed to press the neck, whose toe ends early,
-        and press the thorax, whose toe is longer than such a ramp.
+        Near the neck's lower end such a row may press the neck, whose toe ended before, or the
+        thorax, whose toe is longer than such a ramp.
         """
         weak = 0.5 * PRELOAD + ramp.rise < 0.5 * (INTERVAL["thoracic"][0] + LEAST_INTERVAL)
         return weak & (fit.above > STIFFENS * fit.below)

@@ -169,6 +169,30 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Build:
+    """How a body is put together where no survey says how people differ; 1.0 is the mean person.
+
+    Attributes:
+        toe: force at which tissue leaves its toe, over the mean's.
+        shear: springs between neighbouring levels, over the mean's.
+        spread: along the back, of a finger's force over the levels, over the mean's.
+        padding: stiffness of what the body lies on, over the mean's.
+    """
+
+    toe: float = 1.0
+    shear: float = 1.0
+    spread: float = 1.0
+    padding: float = 1.0
+
+    RANGES: ClassVar[Ranges] = {
+        "toe": (0.5, 1.0, "times"),
+        "shear": (0.3, 3.0, "times"),
+        "spread": (0.5, 2.0, "times"),
+        "padding": (0.4, 2.5, "times"),
+    }
+
+
+@dataclass(frozen=True)
 class Measures:
     """Standing heights, breadths and depths as the survey defines them, m."""
 
@@ -199,6 +223,8 @@ class Patient:
         kyphosis, lordosis, cervical_lordosis: surface angles T1-T12, T12-S1, C1-T1 standing, rad.
         measures: of the body.
         left, right: PA stiffness of the sides of each level, N/m; a pair has their sum.
+        build: of the body, beside that.
+        heights: height of each level over the template's, before all are scaled to the back.
         softened: share by which each level is softer now than that (`Mobilisation`).
         row: row of the survey that the measures come from; -1: none.
 
@@ -223,6 +249,8 @@ class Patient:
     guarding: Guarding = field(default_factory=Guarding)
     mobilisation: Mobilisation = field(default_factory=Mobilisation)
     position: Position = field(default_factory=Position)
+    build: Build = field(default_factory=Build)
+    heights: tuple[float, ...] = (1.0,) * len(LEVELS)
     softened: tuple[float, ...] = (0.0,) * len(LEVELS)
     row: int = -1
 
@@ -237,7 +265,7 @@ class Patient:
             ("cervical_lordosis", 0.0, 1.2, "rad"),
         ):
             number(f"patient.{name}", getattr(self, name), low, high, unit)
-        for block in ("breathing", "guarding", "mobilisation", "position"):
+        for block in ("breathing", "guarding", "mobilisation", "position", "build"):
             _check_ranges(f"patient.{block}", getattr(self, block))
         for region in fields(self.tissue):
             _check_ranges(f"patient.tissue.{region.name}", getattr(self.tissue, region.name))
@@ -250,13 +278,14 @@ class Patient:
         self._check_levels()
 
     def _check_levels(self) -> None:
-        for name in ("left", "right", "softened"):
+        for name in ("left", "right", "heights", "softened"):
             if len(getattr(self, name)) != len(LEVELS):
                 raise InvalidInput(f"patient.{name}", getattr(self, name), "one per level")
         for i, level in enumerate(LEVELS):
             known = f"patient.stiffness.{level}"
             number(f"{known}.left", self.left[i], 0.0, STIFFNESS_RANGE[1], "N/m")
             number(f"{known}.right", self.right[i], 0.0, STIFFNESS_RANGE[1], "N/m")
+            number(f"patient.heights.{level}", self.heights[i], 0.7, 1.4, "times")
             number(f"patient.softened.{level}", self.softened[i], 0.0, 0.3)
             pair = self.left[i] + self.right[i]
             number(known, pair, *STIFFNESS_RANGE, "N/m (both sides together)")

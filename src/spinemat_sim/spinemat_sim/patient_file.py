@@ -22,6 +22,7 @@ from spinemat_sim.patient import (
     SEXES,
     STIFFNESS_RANGE,
     Breathing,
+    Build,
     Guarding,
     Measures,
     Mobilisation,
@@ -34,7 +35,8 @@ from spinemat_sim.patient import (
 VERSION = 1  # of the YAML format
 _TOP = (
     "version", "name", "sentence", "sex", "age", "stature", "mass", "row", "measures", "curvature",
-    "stiffness", "tissue", "breathing", "guarding", "mobilisation", "position", "softened",
+    "stiffness", "tissue", "breathing", "guarding", "mobilisation", "position", "build",
+    "heights", "softened",
 )  # fmt: skip
 _CURVATURE = ("kyphosis", "lordosis", "cervical_lordosis")
 
@@ -104,7 +106,9 @@ def parse_patient(data: Any) -> Patient:
         guarding=_block("patient.guarding", Guarding(), top),
         mobilisation=_block("patient.mobilisation", Mobilisation(), top),
         position=_block("patient.position", Position(), top),
-        softened=_softened(top.get("softened", {})),
+        build=_block("patient.build", Build(), top),
+        heights=_by_level("patient.heights", top, 1.0, 0.7, 1.4),
+        softened=_by_level("patient.softened", top, 0.0, 0.0, 0.3),
         row=row,
         **angles,
     )
@@ -122,8 +126,10 @@ def dump_patient(patient: Patient) -> str:
     data["measures"] = p["measures"]
     data["curvature"] = {key: p[key] for key in _CURVATURE}
     data["stiffness"] = {"levels": dict(reversed(levels.items()))}
-    for key in ("tissue", "breathing", "guarding", "mobilisation", "position"):
+    for key in ("tissue", "breathing", "guarding", "mobilisation", "position", "build"):
         data[key] = p[key]
+    if any(h != 1.0 for h in patient.heights):
+        data["heights"] = dict(zip(LEVELS, patient.heights, strict=True))
     if any(patient.softened):
         data["softened"] = dict(zip(LEVELS, patient.softened, strict=True))
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
@@ -170,9 +176,11 @@ def _stiffness(data: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(left.tolist()), tuple(right.tolist())
 
 
-def _softened(data: Any) -> tuple[float, ...]:
-    given = _known("patient.softened", data, LEVELS)
-    return tuple(number(f"patient.softened.{v}", given.get(v, 0.0), 0.0, 0.3) for v in LEVELS)
+def _by_level(
+    name: str, top: Mapping[str, Any], usual: float, low: float, high: float
+) -> tuple[float, ...]:
+    given = _known(name, top.get(name.rsplit(".", 1)[1], {}), LEVELS)
+    return tuple(number(f"{name}.{v}", given.get(v, usual), low, high) for v in LEVELS)
 
 
 def _known(name: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:

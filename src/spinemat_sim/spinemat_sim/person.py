@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from spinemat.errors import choice
 from spinemat_sim.contour import lying
 from spinemat_sim.patient import LEVELS, Patient
-from spinemat_sim.population import TEMPLATE
+from spinemat_sim.population import HEIGHTS
 
 LUMBAR_LYING = 0.74  # T12-S1 lying over standing, PMC6680033
 THORACIC_LYING = 0.6  # choice: ribs and skin flatten on the padding
@@ -63,11 +63,12 @@ def lie_down(patient: Patient) -> Person:
     """Lay a patient on the mat.
 
     The distance C7 to L4 is the difference of the standing heights of C7 and of the iliac crest;
-    lying length is taken equal to standing length. Level heights of the template are scaled to
-    it, also above C7 and below L4.
+    lying length is taken equal to standing length. Level heights are scaled to it, also above C7
+    and below L4.
     """
     m = patient.measures
-    middle = np.array(TEMPLATE)
+    heights = HEIGHTS * np.array(patient.heights)
+    middle = np.cumsum(heights) - 0.5 * heights
     back = float(middle[LEVELS.index("C7")] - middle[LEVELS.index("L4")])
     scale = (m.c7_height - m.iliac_height) / back
     s1_x = patient.position.along

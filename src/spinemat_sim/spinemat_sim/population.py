@@ -23,6 +23,7 @@ from spinemat_sim.patient import (
     MEAN_KYPHOSIS,
     MEAN_LORDOSIS,
     Breathing,
+    Build,
     Layer,
     Measures,
     Patient,
@@ -44,6 +45,10 @@ TEMPLATE = tuple((np.cumsum(HEIGHTS) - 0.5 * HEIGHTS).tolist())
 
 CV_PERSON, CV_LEVEL = 0.25, 0.12  # of stiffness; total 0.28, the split is a choice
 CV_SIDE = 0.05  # left against right (choice)
+# How people's builds differ is not surveyed: wide and even, so that nothing that estimates can
+# know them (choices). Toe, shear, spread and padding as in `Build`; heights of single levels.
+BUILD = ((0.7, 1.0), (0.5, 2.0), (0.7, 1.4), (0.6, 1.6))
+HEIGHT = 0.09  # a coefficient of variation of 5 %
 BREATH_RATE_SPREAD, BREATH_RATES = 1.8, (12.0, 20.0)  # per minute; the spread is a choice
 CV_BREATH_DEPTH, BREATH_DEPTHS = 0.35, (0.0005, 0.002)  # m; the variation is a choice
 ANGLE_CUT = 1.5  # standard deviations at which curvature is cut (choice)
@@ -170,6 +175,8 @@ def from_row(row: int, seed: int = 0) -> Patient:
         tissue=tissue,
         breathing=_breathing(rng),
         position=position,
+        build=Build(*(float(rng.uniform(*span)) for span in BUILD)),
+        heights=tuple(rng.uniform(1.0 - HEIGHT, 1.0 + HEIGHT, len(LEVELS)).tolist()),
         row=row,
     )
 

@@ -154,7 +154,8 @@ class Trunk:
     def _kernel(self, x: float) -> Array:
         """Share of a tip's force at x on each node, shape of `node_x`."""
         spacing = np.interp(x, self.node_x, np.gradient(self.node_x))
-        weight = np.exp(-0.5 * ((self.node_x - x) / (SPREAD * spacing)) ** 2)
+        width = SPREAD * self.person.patient.build.spread * spacing
+        weight = np.exp(-0.5 * ((self.node_x - x) / width) ** 2)
         weight[weight < 1e-4 * weight.max()] = 0.0
         return weight / weight.sum()
 
@@ -228,7 +229,7 @@ def in_neck(person: Person, x: float) -> bool:
 
 def fit_toe(person: Person, x: float) -> float:
     """Force of a pair at the end of the toe, N."""
-    return TOE_NECK if in_neck(person, x) else TOE_TRUNK
+    return person.patient.build.toe * (TOE_NECK if in_neck(person, x) else TOE_TRUNK)
 
 
 def fit_interval(person: Person, x: float) -> tuple[float, float]:
@@ -239,7 +240,8 @@ def fit_interval(person: Person, x: float) -> tuple[float, float]:
 def build_trunk(person: Person) -> Trunk:
     """Springs of one person, with the level springs calibrated to the person's stiffness."""
     mass = person.patient.mass * np.array(MASS_FRACTION)
-    sink = float(mass.sum() * GRAVITY / (N_REGIONS * PADDING))
+    padding = PADDING * person.patient.build.padding
+    sink = float(mass.sum() * GRAVITY / (N_REGIONS * padding))
     skin_x, skin_z = skin_midline(person, sink)
     stations = _stations(person, mass * GRAVITY, skin_x, skin_z)
     at, load = (v.reshape(N_REGIONS, STATIONS) for v in (stations.x, stations.rest_load))
@@ -275,6 +277,7 @@ def _stations(person: Person, weight: Array, skin_x: Array, skin_z: Array) -> St
     buttocks.
     """
     x_b, t6, t12 = buttock_x(person), person.x_of("T6"), person.x_of("T12")
+    padding = PADDING * person.patient.build.padding
     ribs = RIBS * (person.x_of("T1") - t12)
     spans = (
         (occiput_x(person) - HEAD_HALF, occiput_x(person) + HEAD_HALF),
@@ -292,7 +295,7 @@ def _stations(person: Person, weight: Array, skin_x: Array, skin_z: Array) -> St
         share = share / share.sum()
         xs.append(x)
         loads.append(load * share)
-        stiffness.append(PADDING * 0.5 * (share + 1.0 / STATIONS))
+        stiffness.append(padding * 0.5 * (share + 1.0 / STATIONS))
     return Stations(
         x=np.concatenate(xs),
         region=np.repeat(np.arange(N_REGIONS), STATIONS),
@@ -307,6 +310,7 @@ def _joints(trunk: Trunk, level_region: NDArray[np.int64]) -> Springs:
     region = np.array([3, *level_region])
     known = trunk.person.patient.stiffness
     k = [known[0], *known]
+    ratio = SHEAR_RATIO * trunk.person.patient.build.shear
     for i in range(N_LEVELS):  # S1-L5, L5-L4 … C2-C1
         between = 0.5 * (x[i] + x[i + 1])
         row = trunk.region_row(int(region[i + 1]), between)
@@ -320,7 +324,7 @@ def _joints(trunk: Trunk, level_region: NDArray[np.int64]) -> Springs:
         if i > 0:
             row[_Z + i - 1] -= 1.0
         rows.append(row)
-        stiffness.append(SHEAR_RATIO * 0.5 * (k[i] + k[i + 1]))
+        stiffness.append(ratio * 0.5 * (k[i] + k[i + 1]))
     return Springs(np.array(rows), np.array(stiffness))
 
 
