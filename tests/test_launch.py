@@ -52,6 +52,41 @@ def test_launch_files_compile_and_call_what_there_is() -> None:
         assert f"{name}_launch" in functions
 
 
+PLAIN_PYTHON = """
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+THERE = {"ament_index_python", "spinemat_bringup", "xacro", "yaml"}
+
+class Stub(Loader):
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module.__path__ = []
+        module.__getattr__ = lambda name: type(name, (), {})
+
+class Plain(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top in ("launch", "launch_ros"):
+            return ModuleSpec(name, Stub())
+        if top not in THERE | sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"a plain ROS installation has no {name}", name=name)
+        return None
+
+sys.meta_path.insert(0, Plain())
+import spinemat_bringup.launching
+"""
+
+
+def test_launch_files_need_nothing_but_ros_and_the_standard_library() -> None:
+    line = [sys.executable, "-c", PLAIN_PYTHON]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_all_programs_of_the_graph_and_of_the_launch_files_are_installed() -> None:
     specs = [s for sim in (*DRIVE_STAGES, "none") for s in describe(GraphOptions(MAT, sim=sim))]
     programs = {(spec.package, spec.executable) for spec in [*specs, MARKERS, RECORDER]}

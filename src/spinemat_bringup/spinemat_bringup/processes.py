@@ -17,7 +17,6 @@ from typing import Any
 
 from ament_index_python.packages import get_package_prefix
 
-from spinemat_bringup.cli_common import share_bar
 from spinemat_bringup.graph import NodeSpec
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -175,6 +174,8 @@ def in_processes(
         over: one iterable per argument.
         jobs: processes; None: one per core.
     """
+    from spinemat_bringup.cli_common import share_bar  # the launch files' Python may lack rich
+
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs or os.cpu_count(), context, _end_with_parent) as pool:
