@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
@@ -285,6 +286,8 @@ class MadeUpSession:
                 yield time, "breathing", self._breathing(i)
             if i % 25 == 0:
                 yield time, "guarding", self._guarding(i)
+            if i % 250 == 0:
+                yield time, "/diagnostics", self._diagnostics(i)
 
     def write(
         self, folder: Path | None = None, about: dict[str, str] | None = None
@@ -296,7 +299,8 @@ class MadeUpSession:
         start = round(self.t[0] * 1e9)
 
         def put(name: str, time: int, message: Any) -> None:
-            topic = topics.setdefault(name, bag_topic(name, f"/mat/{name}"))
+            full = name if name.startswith("/") else f"/mat/{name}"
+            topic = topics.setdefault(name, bag_topic(name, full))
             target.write(topic, time, serialize_message(message))
 
         for name, message in self.before():
@@ -396,6 +400,10 @@ class MadeUpSession:
         m.stiffening = doubles(np.full(self.layout.n, 1.6 if m.active else 1.0))
         return m
 
+    def _diagnostics(self, i: int) -> DiagnosticArray:
+        status = DiagnosticStatus(name="finger_actuation", message="made up")
+        return DiagnosticArray(header=_header(self.t[i]), status=[status])
+
     def _breathing(self, i: int) -> msg.Breathing:
         m = msg.Breathing(header=_header(self.t[i]), valid=True, quality=0.8, amplitude=3.0)
         m.rate = float(0.23 + 0.006 * np.sin(0.2 * self.t[i]))
@@ -405,7 +413,7 @@ class MadeUpSession:
 
 
 def _header(time: float) -> Header:
-    return Header(stamp=stamp(round(time * 1e9)), frame_id="mat")
+    return Header(stamp=stamp(round(time * 1e9)), frame_id="mat/mat")
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

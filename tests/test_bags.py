@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,10 @@ from mcap.stream_reader import StreamReader
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.signals import SignalHandlerOptions
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from command_line import spinemat
@@ -50,6 +50,7 @@ from spinemat.analysis import (
     table,
 )
 from spinemat.analysis.columns import flat_fields
+from spinemat.analysis.mcap_records import scan
 from spinemat.layout import load_layout
 from spinemat.units import PARTS, UNITS, WORDS
 from spinemat_interfaces.msg import DriveState, SessionState
@@ -57,7 +58,7 @@ from spinemat_recording.background import Background
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
 from spinemat_recording.mending import mend
 from spinemat_recording.node import bag_topic, message_texts
-from spinemat_recording.play import Busy, PlayOptions, play
+from spinemat_recording.play import Busy, PlayOptions, _Player, play, reframed
 from spinemat_recording.profiles import PROFILES
 from spinemat_ros.codec import doubles, seconds, stamp
 from spinemat_ros.topics import EVERY, TOPICS
@@ -261,8 +262,10 @@ def test_a_cut_bag_is_read_up_to_the_cut_and_mended(copy: Path) -> None:
 
 def test_a_damaged_block_is_left_out_and_said(copy: Path) -> None:
     file = copy / "bag" / "bag.mcap"
+    chunks = scan(file).chunks
+    middle = chunks[len(chunks) // 2]
     with file.open("r+b") as data:
-        data.seek(file.stat().st_size // 2)
+        data.seek(middle.at + middle.stored // 2)
         data.write(b"\xff" * 50)
     bag, whole = Bag(copy), sum(Bag(copy).counts.values())
     read = sum(1 for _ in bag.messages())
@@ -444,6 +447,76 @@ def test_many_bags_by_dask_equal_one_process(session: Path, tmp_path: Path) -> N
 # ---- played ------------------------------------------------------------------------------
 
 
+def test_a_namespace_takes_in_every_topic_and_frame(session: Path) -> None:
+    bag, replay = Bag(session), PlayOptions(namespace="/room/replay/")
+    assert "/diagnostics" in bag.topics  # absolute, as the table of topics has it
+    assert {replay.target(bag, name) for name in bag.topics} == {
+        f"/room/replay/{bag.relative(name).lstrip('/')}" for name in bag.topics
+    }
+    assert {PlayOptions().target(bag, name) for name in bag.topics} == set(bag.topics)
+    raw = {channel.name: raw for channel, _, raw in bag.messages()}
+    for name in ("/mat/contour", "/mat/drive/state", "/diagnostics"):
+        kind = TOPICS[bag.relative(name)].type
+        before = deserialize_message(raw[name], kind)
+        after = deserialize_message(reframed(raw[name], kind, "mat/", "room/replay/"), kind)
+        assert (before.header.frame_id, after.header.frame_id) == ("mat/mat", "room/replay/mat")
+        after.header.frame_id = "mat/mat"
+        assert after == before
+        assert reframed(raw[name], kind, "mat/", "mat/") is raw[name]
+        assert reframed(raw[name], kind, "bed/", "x/") is raw[name]
+
+
+class Wire:
+    """In the place of node and executor: what is published, by topic, and who else publishes."""
+
+    def __init__(self, *others: str) -> None:
+        self.said: dict[str, list[Any]] = {}
+        self._others = others
+
+    def create_publisher(self, kind: Any, topic: str, _qos: Any) -> Any:
+        heard = self.said.setdefault(topic, [])
+        return SimpleNamespace(
+            msg_type=kind,
+            publish=heard.append,
+            get_subscription_count=lambda: 1,
+            wait_for_all_acked=lambda _limit: True,
+        )
+
+    def count_publishers(self, topic: str) -> int:
+        return (topic in self.said) + (topic in self._others)
+
+    def count_subscribers(self, _topic: str) -> int:
+        return 1
+
+    def spin_once(self, timeout_sec: float) -> None:
+        """Nothing arrives."""
+
+
+def played(bag: Bag, options: PlayOptions, wire: Any) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spinemat_recording.play.LOOK_ROUND", 0.0)
+        player = _Player(bag, options, wire, wire, None)
+        return player.run(lambda: True, lambda _seconds: None)
+
+
+def test_a_bag_is_played_in_its_namespace_beside_another_robot(session: Path) -> None:
+    """Which tells `/diagnostics`, as everybody does."""
+    bag, wire = Bag(session), Wire("/diagnostics", "/mat/drive/state")
+    start = bag.seconds - 1.1
+    sent = played(bag, PlayOptions(100.0, start=start, clock=True, namespace="/replay"), wire)
+    clock = wire.said.pop("/replay/clock")  # where nodes that are started here look for it
+    assert len(clock) >= 100
+    assert set(wire.said) == {
+        f"/replay/{bag.relative(name).lstrip('/')}" for name, count in bag.counts.items() if count
+    }
+    assert sum(len(messages) for messages in wire.said.values()) == sent
+    state = deserialize_message(wire.said["/replay/drive/state"][-1], DriveState)
+    assert state.header.frame_id == "replay/mat"
+    for space, other in (("", "/mat/safety/state"), ("replay", "/replay/diagnostics")):
+        with pytest.raises(Busy, match=f"{other} is published already"):
+            played(bag, PlayOptions(namespace=space), Wire(other))
+
+
 class Listener:
     """Hears the topics of a mat, in a thread."""
 
@@ -453,7 +526,7 @@ class Listener:
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node("listener", namespace="replay", context=self._context)
         for topic in topics:
-            kind, qos = (Clock, 10) if topic == "/clock" else (TOPICS[topic].type, EVERY)
+            kind, qos = TOPICS[topic].type, EVERY if TOPICS[topic].recorded else 10
             self.node.create_subscription(kind, topic, self.heard[topic].append, qos)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -478,7 +551,7 @@ def test_a_played_bag_is_heard_as_it_was(session: Path) -> None:
     options = PlayOptions(
         rate=4.0, start=start, topics=("drive/state", "stiffness"), clock=True, namespace="/replay"
     )
-    with Listener("drive/state", "stiffness", "/clock") as listener:
+    with Listener("drive/state", "stiffness", "clock") as listener:
         sent = play(bag, options)
         states, maps = listener.heard["drive/state"], listener.heard["stiffness"]
         end = time.monotonic() + 10.0
@@ -488,7 +561,8 @@ def test_a_played_bag_is_heard_as_it_was(session: Path) -> None:
     got = np.array([m.force for m in states])
     np.testing.assert_array_equal(got, made_up.measured[expected])
     assert len(maps) == 2  # the one before the start comes first, as for a late joiner
-    clocks = [seconds(m.clock) for m in listener.heard["/clock"]]
+    assert {m.header.frame_id for m in [*states, *maps]} == {"replay/mat"}
+    clocks = [seconds(m.clock) for m in listener.heard["clock"]]
     assert clocks == sorted(clocks) and clocks[-1] == pytest.approx(made_up.t[-1], abs=0.02)
 
 

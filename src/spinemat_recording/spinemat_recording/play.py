@@ -12,6 +12,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2.metadata import parse_qos
 from rosgraph_msgs.msg import Clock
@@ -38,8 +39,8 @@ class PlayOptions:
         loop: begin again at the end.
         start: s after the beginning of the recording.
         topics: relative names; empty: all.
-        clock: publish /clock, for nodes that use simulated time.
-        namespace: of the topics; empty: as recorded.
+        clock: publish the namespace's clock, as a mat does, for nodes that use simulated time.
+        namespace: of the topics and frames; empty: as recorded.
     """
 
     rate: float = 1.0
@@ -62,6 +63,17 @@ class PlayOptions:
             if topic not in there:
                 raise InvalidInput("topic", topic, ", ".join(there))
 
+    def space(self, bag: Bag) -> str:
+        """Return the namespace to publish in, with its last slash, such as ``/mat/``."""
+        space = self.namespace.strip("/")
+        return f"/{space}/" if space else bag.prefix
+
+    def target(self, bag: Bag, name: str) -> str:
+        """Return the name to publish a topic under; a namespace takes in absolute ones, too."""
+        if not self.namespace.strip("/"):
+            return name
+        return self.space(bag) + bag.relative(name).lstrip("/")
+
 
 class Busy(RuntimeError):
     """Somebody publishes the topics already; the message is one line."""
@@ -74,6 +86,8 @@ def play(
     progress: Callable[[float], object] = lambda seconds: None,
 ) -> int:
     """Publish a bag's messages as they were serialized, paced by the steady clock.
+
+    In another namespace than that of the recording only the frames in their headers differ.
 
     Args:
         bag: the recording.
@@ -112,7 +126,9 @@ class _Player:
     ) -> None:
         self._bag, self._options, self._node, self._full = bag, options, node, full
         self._executor = executor
-        self._names = {name: self._target(name) for name in bag.topics if not full or name in full}
+        self._space = options.space(bag)
+        played = [name for name in bag.topics if not full or name in full]
+        self._names = {name: options.target(bag, name) for name in played}
         end = time.monotonic() + LOOK_ROUND
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.1)
@@ -124,20 +140,15 @@ class _Player:
             for name, target in self._names.items()
             if bag.counts.get(name, 0)
         }
-        self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
-
-    def _target(self, name: str) -> str:
-        """Return the name to publish under."""
-        space = self._options.namespace.strip("/")
-        if not space or not name.startswith(self._bag.prefix):
-            return name
-        return f"/{space}/{self._bag.relative(name)}"
+        self._clock = (
+            node.create_publisher(Clock, f"{self._space}clock", 10) if options.clock else None
+        )
 
     def _refuse_company(self) -> None:
         """Never speak beside a mat that is up: what was said then could move fingers now."""
         self._looked = time.monotonic()
         mine = {self._names[name] for name in self._publishers}
-        for target in {*self._names.values(), *(self._target(self._bag.full(n)) for n in ALIVE)}:
+        for target in {*self._names.values(), *(self._space + name for name in ALIVE)}:
             if self._node.count_publishers(target) > (target in mine):
                 raise Busy(
                     f"{target} is published already: is a mat up? Choose another --namespace"
@@ -189,7 +200,7 @@ class _Player:
             if begun is None:
                 begun = time.monotonic()
                 for name, data in kept.items():  # as a late joiner would have got them
-                    self._publishers[name].publish(data)
+                    self._publish(name, data)
                     sent += 1
             while self._clock is not None and tick <= at:
                 self._wait(begun + (tick - first) / SECOND / self._options.rate)
@@ -198,7 +209,7 @@ class _Player:
             self._wait(begun + (at - first) / SECOND / self._options.rate)
             if not wanted():
                 break
-            self._publishers[channel.name].publish(raw)
+            self._publish(channel.name, raw)
             sent += 1
             if time.monotonic() - self._looked > LOOK_AGAIN:
                 self._refuse_company()
@@ -207,6 +218,11 @@ class _Player:
                 progress((at - self._bag.span[0]) / SECOND)
         return sent
 
+    def _publish(self, name: str, raw: bytes) -> None:
+        publisher = self._publishers[name]
+        old = self._bag.prefix.removeprefix("/")
+        publisher.publish(reframed(raw, publisher.msg_type, old, self._space.removeprefix("/")))
+
     def _wait(self, due: float) -> None:
         left = due - time.monotonic()
         if left > 0.0005:
@@ -214,6 +230,27 @@ class _Player:
             left = due - time.monotonic()
             if left > 0.0:
                 time.sleep(left)
+
+
+def reframed(raw: bytes, kind: Any, old: str, new: str) -> bytes:
+    """Return a serialized message with the frame of its header in another namespace.
+
+    Args:
+        raw: the message; returned as it is where it has no header, or a frame of another kind.
+        kind: its class.
+        old, new: what frames begin with, such as ``mat/``.
+    """
+    if old == new or kind.get_fields_and_field_types().get("header") != "std_msgs/Header":
+        return raw
+    try:
+        message = deserialize_message(raw, kind)
+    except Exception:  # of an older definition: its listeners must see to it
+        return raw
+    frame = message.header.frame_id
+    if not frame or not frame.startswith(old):
+        return raw
+    message.header.frame_id = new + frame.removeprefix(old)
+    return bytes(serialize_message(message))
 
 
 def _latched(channel: Channel) -> bool:
