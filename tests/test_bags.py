@@ -57,7 +57,7 @@ from spinemat_interfaces.msg import DriveState, SessionState
 from spinemat_recording.background import Background
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
 from spinemat_recording.mending import mend
-from spinemat_recording.node import bag_topic, message_texts
+from spinemat_recording.node import Recorder, bag_topic, message_texts
 from spinemat_recording.play import Busy, PlayOptions, _Player, play, reframed
 from spinemat_recording.profiles import PROFILES
 from spinemat_ros.codec import doubles, seconds, stamp
@@ -406,6 +406,25 @@ def test_a_slow_disk_drops_with_a_count_and_closes_cleanly(tmp_path: Path) -> No
     assert folder.messages > 0 and folder.messages + made.dropped[topic.name] == 500
     with Reader(tmp_path / "bag") as bag:
         assert bag.message_count == folder.messages
+
+
+def test_a_recorder_that_is_told_to_end_again_still_closes_its_bag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second signal comes while it waits for the bag."""
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF")  # nobody turns it nor meets it
+    rclpy.init(args=["--ros-args", "-p", f"folder:={tmp_path}"])
+    recorder = Recorder()
+    try:
+        assert recorder._folder is not None
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(recorder._folder, "close", lambda: sys.exit(130))
+            recorder.close()
+        recorder.close()
+    finally:
+        recorder.destroy_node()
+        rclpy.try_shutdown()
+    assert (tmp_path / "bag" / "metadata.yaml").is_file()
 
 
 def test_profiles_hold_each_other() -> None:

@@ -1,6 +1,6 @@
 """The launch files: what they start, what they refuse, and that nothing is left behind.
 
-Where launch is not installed, they are compiled and their names are compared with the graph.
+Where launch is not installed, `launch_stub` stands in for what they use of it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_prefix
 
+from launch_stub import modules
 from mats import MAT, ROOT
 from spinemat_bringup.graph import DRIVE_STAGES, MARKERS, RECORDER, GraphOptions, describe, share
 from spinemat_bringup.prepare import prepare
-from spinemat_bringup.processes import follow_parent
+from spinemat_bringup.processes import END_WAIT, follow_parent
 from spinemat_recording.profiles import PROFILES
 from spinemat_ros.topics import TOPICS
 
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 NAMES = [path.name.split(".")[0] for path in FILES]
 SOURCE = (ROOT / "src/spinemat_bringup/spinemat_bringup/launching.py").read_text()
-needs_launch = pytest.mark.skipif(
-    util.find_spec("launch_ros") is None, reason="launch and launch_ros are not installed"
-)
+SERVICES = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
 needs_ros2 = pytest.mark.skipif(
     shutil.which("ros2") is None or util.find_spec("ros2launch") is None,
     reason="ros2 launch is not installed",
@@ -107,6 +106,20 @@ def test_arguments_offer_what_the_recorder_has() -> None:
     assert words is not None and set(ast.literal_eval(words[1])) == set(PROFILES)
 
 
+@pytest.fixture
+def launching(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    name = "spinemat_bringup.launching"
+    if util.find_spec("launch_ros") is None:
+        for stub, made in modules().items():
+            monkeypatch.setitem(sys.modules, stub, made)
+        sys.modules.pop(name, None)
+    module = import_module(name)
+    for check in ("need", "missing_modules"):
+        monkeypatch.setattr(module, check, lambda *_names: None)  # as if all were installed
+    yield module
+    del sys.modules[name]
+
+
 # -- RViz --------------------------------------------------------------------------------------
 
 
@@ -126,9 +139,7 @@ def test_rviz_looks_at_topics_that_there_are() -> None:
     assert frames == {"mat"}
 
 
-@needs_launch
-def test_configurations_of_another_mat_are_its_own(tmp_path: Path) -> None:
-    launching = import_module("spinemat_bringup.launching")
+def test_configurations_of_another_mat_are_its_own(launching: ModuleType, tmp_path: Path) -> None:
     config = share("config", "rviz", "mat.rviz")
     assert launching.in_namespace(config, "/mat", tmp_path) == config
     topics, frames = rviz(launching.in_namespace(config, "/room/a", tmp_path))
@@ -171,14 +182,6 @@ def test_a_wish_that_cannot_be_is_one_line(wish: dict[str, Any], words: tuple[st
 # -- what a description starts -----------------------------------------------------------------
 
 
-@pytest.fixture
-def launching(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    module = import_module("spinemat_bringup.launching")
-    for name in ("need", "missing_modules"):
-        monkeypatch.setattr(module, name, lambda *_names: None)  # as if all were installed
-    yield module
-
-
 def started(name: str, **arguments: str) -> dict[str, Any]:
     """What a launch file starts, by name; nodes with their names resolved."""
     from launch import LaunchContext
@@ -212,7 +215,19 @@ def started(name: str, **arguments: str) -> dict[str, Any]:
     return found
 
 
-@needs_launch
+def noted(launching: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Return what nodes are given, by name, once they are made."""
+    made: dict[str, dict[str, Any]] = {}
+    real = launching.Node
+
+    def node(**given: Any) -> Any:
+        made[given["name"]] = given
+        return real(**given)
+
+    monkeypatch.setattr(launching, "Node", node)
+    return made
+
+
 @pytest.mark.parametrize("space", ["/mat", "/room/a"])
 def test_a_simulated_mat_is_what_the_graph_describes(
     launching: ModuleType, tmp_path: Path, space: str
@@ -230,7 +245,6 @@ def test_a_simulated_mat_is_what_the_graph_describes(
     assert found["bring_up"][-len(managed) - 1 :] == [space, *managed]
 
 
-@needs_launch
 def test_a_mat_alone_has_no_drive_stage_and_no_simulated_time(
     launching: ModuleType, tmp_path: Path
 ) -> None:
@@ -239,7 +253,6 @@ def test_a_mat_alone_has_no_drive_stage_and_no_simulated_time(
     assert found.keys() == {f"/mat/{spec.name}" for spec in specs} | {"bring_up"}
 
 
-@needs_launch
 def test_gazebo_is_started_with_its_bridge(launching: ModuleType, tmp_path: Path) -> None:
     found = started("sim", simulator="gazebo", state=str(tmp_path), headless="false")
     assert {"gazebo", "gazebo_window", "/mat/gazebo_bridge", "/mat/gazebo_adapter"} <= found.keys()
@@ -248,7 +261,17 @@ def test_gazebo_is_started_with_its_bridge(launching: ModuleType, tmp_path: Path
     assert (tmp_path / "world.sdf").read_text().startswith("<?xml")
 
 
-@needs_launch
+def test_nodes_have_the_time_to_close_what_they_keep(
+    launching: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = noted(launching, monkeypatch)
+    started("sim", state=str(tmp_path))
+    assert len(made) == len(describe(GraphOptions(MAT)))
+    grace = SERVICES["headless"]["stop_grace_period"]
+    for given in made.values():
+        assert float(given["sigterm_timeout"]) == END_WAIT < float(grace.removesuffix("s"))
+
+
 def test_the_recorder_and_the_view_start_alone(launching: ModuleType) -> None:
     assert started("record", folder="here").keys() == {"/mat/recorder"}
     assert started("view").keys() == {

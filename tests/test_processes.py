@@ -1,10 +1,13 @@
-"""Work shared between processes."""
+"""Processes: how a node's ends, and work shared between several."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from spinemat_bringup.processes import in_processes
 
@@ -22,6 +25,43 @@ from spinemat_bringup.processes import in_processes
 if __name__ == "__main__":
     in_processes(work, ([1, 2],), 2)
 """
+NODE = """
+import os
+import signal
+import sys
+from spinemat_ros import spin
+
+def again():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+class Node:
+    def close(self):
+        again()
+        print("closed", flush=True)
+
+    def destroy_node(self):
+        print("destroyed", flush=True)
+
+def loop(_node, _executor, stopper):
+    again()
+    while not stopper:
+        pass
+    if sys.argv[1] == "stuck":
+        again()
+        while True:
+            pass
+
+spin.make_executor = lambda node: None
+spin.run(Node, [], loop)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("well", 0), ("stuck", 128 + signal.SIGTERM)])
+def test_a_node_that_is_told_to_end_again_still_closes(how: str, status: int) -> None:
+    line = [sys.executable, "-c", NODE, how]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["closed", "destroyed"], done.stderr
+    assert done.returncode == status
 
 
 def test_results_come_in_order() -> None:

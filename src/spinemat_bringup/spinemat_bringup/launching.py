@@ -50,7 +50,7 @@ from spinemat_bringup.graph import (
     share,
     state_folder,
 )
-from spinemat_bringup.processes import ENVIRONMENT, follow_parent
+from spinemat_bringup.processes import END_WAIT, ENVIRONMENT, follow_parent
 
 SWITCH = ("true", "false")
 PROFILES = ("all", "clinical", "minimal")  # of the recorder
@@ -384,6 +384,7 @@ def _node(spec: NodeSpec, namespace: str, **more: Any) -> Node:
         ros_arguments=["--enclave", f"{namespace}/{spec.name}"],
         prefix=" ".join(follow_parent()),
         output="both",
+        sigterm_timeout=str(END_WAIT),
         **({"additional_env": ENVIRONMENT} | more),
     )
 

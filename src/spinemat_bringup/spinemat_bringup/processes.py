@@ -20,7 +20,7 @@ from ament_index_python.packages import get_package_prefix
 from spinemat_bringup.graph import NodeSpec
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
-END_WAIT = 8.0  # s for a process to end after SIGINT
+END_WAIT = 15.0  # s for a process to end after SIGINT: a recorder closes its bag meanwhile
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "OMP_NUM_THREADS": "1",

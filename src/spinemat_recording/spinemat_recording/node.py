@@ -302,11 +302,12 @@ class Recorder(Node):
                 self._folder.write(topic, time, data)
 
     def _close(self, why: str = "") -> None:
-        writing, self._folder = self._folder, None
+        writing = self._folder
         self._close_at = None
         if writing is None:
             return
-        folder = writing.close()
+        folder = writing.close()  # where a signal cuts this off, `close` is called once more
+        self._folder = None
         for text in writing.news():
             self._warn(text)
         if folder is None:

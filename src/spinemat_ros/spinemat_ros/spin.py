@@ -24,15 +24,20 @@ __all__ = ["Stopper", "make_executor", "run"]
 
 
 class Stopper:
-    """Becomes true on SIGINT or SIGTERM; a second signal ends the process at once."""
+    """Becomes true on SIGINT or SIGTERM; a second signal ends what is stuck.
+
+    Attributes:
+        stopped: somebody wants the process to end.
+        closing: it ends, and no signal cuts that off.
+    """
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped = self.closing = False
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopped:
+        if self.stopped and not self.closing:
             sys.exit(128 + number)
         self.stopped = True
 
@@ -53,6 +58,9 @@ def run(
     loop: Callable[[Node, EventsExecutor, Stopper], None] | None = None,
 ) -> None:
     """Run one node until SIGINT or SIGTERM; its `close()` is called at the end if it has one.
+
+    A second signal ends a start or a loop that is stuck; `close()` is waited for, as what it keeps
+    would be lost.
 
     Wrong input at start ends the process with status 2 and one line on standard error.
 
@@ -76,6 +84,7 @@ def run(
         print(f"{make_node.__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     finally:
+        stopper.closing = True
         close = getattr(node, "close", None)
         if close is not None:
             close()
