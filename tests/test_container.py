@@ -38,6 +38,14 @@ def test_services_build_stages_that_end_as_a_plain_user() -> None:
         assert users and users[-1] != "root", name
 
 
+def test_groups_that_services_add_are_made_in_their_stage() -> None:
+    added = {name: service.get("group_add", []) for name, service in SERVICES.items()}
+    assert added["gui"]
+    for name, groups in added.items():
+        text = stages()[SERVICES[name]["build"]["target"]]
+        assert set(groups) <= set(re.findall(r"groupadd -f (\w+)", text)), name
+
+
 def test_layers_are_small_and_the_base_is_pinned() -> None:
     bases = [base for base in re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) if base not in stages()]
     assert bases == ["ros:jazzy-ros-base"]
