@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from importlib import import_module, util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +94,14 @@ def test_all_programs_of_the_graph_and_of_the_launch_files_are_installed() -> No
     for package, executable in programs:
         program = Path(get_package_prefix(package), "lib", package, executable)
         assert os.access(program, os.X_OK), program
+
+
+def test_a_recording_names_a_simulated_person_where_there_is_one() -> None:
+    for sim in (*DRIVE_STAGES, "none"):
+        nodes = {spec.name: spec for spec in describe(GraphOptions(MAT, sim=sim, patient="17"))}
+        about = json.loads(nodes[RECORDER.name].parameters["about"])
+        simulated = set() if sim == "none" else {"patient", "seed"}
+        assert about.keys() == {"parameters"} | simulated
 
 
 def test_what_people_edit_is_installed() -> None:
@@ -272,8 +280,51 @@ def test_nodes_have_the_time_to_close_what_they_keep(
         assert float(given["sigterm_timeout"]) == END_WAIT < float(grace.removesuffix("s"))
 
 
-def test_the_recorder_and_the_view_start_alone(launching: ModuleType) -> None:
-    assert started("record", folder="here").keys() == {"/mat/recorder"}
+def test_a_recorder_beside_that_of_the_mat_has_a_name_of_its_own(
+    launching: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = noted(launching, monkeypatch)
+    assert started("record").keys() == {"/mat/recorder"}
+    given = started("record", folder="here", patient="athlete_25", seed="3")
+    assert given.keys() == {"/mat/bag_recorder"}
+    about = []
+    for node in made.values():
+        text = node["parameters"][0]["about"]
+        about.append(json.loads(getattr(text, "value", text)))
+    assert about == [{}, {"patient": "athlete_25", "seed": "3"}]
+    with pytest.raises(launching.Refused, match="seed: 'x' is not allowed"):
+        started("record", seed="x")
+
+
+def test_a_recorder_alone_that_dies_ends_the_launch(
+    launching: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: dict[str, Any] = {}
+    monkeypatch.setattr(launching, "OnProcessExit", lambda **given: watched.update(given))
+    monkeypatch.setattr(launching, "RegisterEventHandler", lambda _handler: None)
+    (*_, node) = launching._record(
+        {"namespace": "/mat", "mat_config": "", "record": "all", "folder": "x"}
+        | dict.fromkeys(("patient", "seed"), "")
+    )
+    assert watched["target_action"] is node
+    event, context = SimpleNamespace(returncode=-9), SimpleNamespace(is_shutdown=False)
+    with pytest.raises(launching.Refused, match="bag_recorder has ended"):
+        watched["on_exit"](event, context)
+    context.is_shutdown = True
+    watched["on_exit"](event, context)
+
+
+@pytest.mark.parametrize("name", ["sim", "view"])
+def test_the_configuration_of_rviz_goes_where_the_state_goes(
+    launching: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    made = noted(launching, monkeypatch)
+    started(name, namespace="/b", state=str(tmp_path), rviz="true")
+    assert made["rviz"]["arguments"] == ["-d", str(tmp_path / "mat.rviz")]
+    assert (tmp_path / "mat.rviz").is_file()
+
+
+def test_the_view_starts_alone(launching: ModuleType) -> None:
     assert started("view").keys() == {
         "/mat/robot_state_publisher", "/mat/mat_markers", "/mat/rviz"
     }  # fmt: skip

@@ -119,11 +119,9 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
 
 def _recorder(nodes: list[NodeSpec], options: GraphOptions) -> NodeSpec:
     """Return the recorder; every bag holds what the graph was started with."""
-    about = {
-        "parameters": json.dumps({spec.name: dict(spec.parameters) for spec in nodes}),
-        "patient": options.patient,
-        "seed": str(options.seed),
-    }
+    about = {"parameters": json.dumps({spec.name: dict(spec.parameters) for spec in nodes})}
+    if options.sim != "none":  # of the simulated person
+        about |= {"patient": options.patient, "seed": str(options.seed)}
     parameters = {
         "mat_config": str(options.mat_config),
         "profile": options.profile,

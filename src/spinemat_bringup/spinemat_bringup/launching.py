@@ -96,8 +96,8 @@ ARGUMENTS = {
 }
 MAT = ("namespace", "mat_config", "record", "sessions", "state")
 SIM = ("simulator", "patient", "seed", "real_time", "headless", "rviz", *MAT)
-RECORD = ("namespace", "mat_config", "record", "folder")
-VIEW = ("namespace", "mat_config", "rviz", "use_sim_time")
+RECORD = ("namespace", "mat_config", "record", "folder", "patient", "seed")
+VIEW = ("namespace", "mat_config", "state", "rviz", "use_sim_time")
 
 Build = Callable[[Mapping[str, str]], Sequence[Action]]
 
@@ -113,30 +113,33 @@ def sim_launch() -> LaunchDescription:
 
 
 def record_launch() -> LaunchDescription:
-    """Return the recorder alone, for a mat that runs without one."""
-    return _description(RECORD, _record)
+    """Return the recorder alone: of sessions for a mat without one, or beside it into a folder."""
+    words = "of the person on a simulated mat, kept in the recording; empty: not known"
+    return _description(
+        RECORD,
+        _record,
+        patient=Argument("", f"preset, file or row {words}"),
+        seed=Argument("", f"seed {words}"),
+    )
 
 
 def view_launch() -> LaunchDescription:
     """Return what shows a running mat in RViz."""
-    return _description(VIEW, _view, rviz="true")
+    return _description(VIEW, _view, rviz=replace(ARGUMENTS["rviz"], default="true"))
 
 
-def _description(names: Sequence[str], build: Build, **defaults: str) -> LaunchDescription:
+def _description(names: Sequence[str], build: Build, **own: Argument) -> LaunchDescription:
     """Return a description that declares arguments and hands their values to `build`."""
+    arguments = {name: own.get(name, ARGUMENTS[name]) for name in names}
     declared = [
-        DeclareLaunchArgument(
-            name,
-            default_value=defaults.get(name, ARGUMENTS[name].default),
-            description=ARGUMENTS[name].words,
-        )
-        for name in names
+        DeclareLaunchArgument(name, default_value=a.default, description=a.words)
+        for name, a in arguments.items()
     ]
 
     def start(context: LaunchContext) -> Sequence[Action]:
         values = {name: context.launch_configurations[name] for name in names}
         for name, value in values.items():  # launch says the same in two lines
-            choices = ARGUMENTS[name].choices
+            choices = arguments[name].choices
             if choices and value not in choices:
                 raise Refused(f"{name}: {value!r} is not allowed ({' or '.join(choices)})")
         return build(values)
@@ -172,7 +175,7 @@ def options(values: Mapping[str, str]) -> GraphOptions:
         patient=str(Path(patient).resolve()) if Path(patient).is_file() else patient,
         seed=_whole("seed", values.get("seed", "0")),
         sessions_dir=Path(values["sessions"]).expanduser().resolve(),
-        state_dir=Path(values["state"] or state_folder(space(values))).expanduser().resolve(),
+        state_dir=_state_dir(values),
         record=values["record"] != NO_RECORD,
         profile=values["record"],
     )
@@ -180,6 +183,10 @@ def options(values: Mapping[str, str]) -> GraphOptions:
 
 def _mat_config(values: Mapping[str, str]) -> Path:
     return Path(values["mat_config"] or share("config", "mat.yaml")).expanduser().resolve()
+
+
+def _state_dir(values: Mapping[str, str]) -> Path:
+    return Path(values["state"] or state_folder(space(values))).expanduser().resolve()
 
 
 def _whole(name: str, text: str) -> int:
@@ -212,7 +219,7 @@ def _sim(values: Mapping[str, str]) -> Sequence[Action]:
         actions += _gazebo(wanted, namespace, values["headless"] == "true", told, deaths)
     actions += _graph(describe(wanted), namespace, deaths)
     if values["rviz"] == "true":
-        actions += _viewers(wanted.mat_config, namespace, rviz=True)
+        actions += _viewers(wanted.mat_config, namespace, _state_dir(values), rviz=True)
     return [GroupAction(actions)]
 
 
@@ -222,8 +229,19 @@ def _record(values: Mapping[str, str]) -> Sequence[Action]:
     if values["record"] == NO_RECORD:
         raise Refused(f"record: {NO_RECORD!r} is not allowed here ({' or '.join(PROFILES)})")
     folder = values["folder"] and str(Path(values["folder"]).expanduser().resolve())
+    about = {name: values[name] for name in ("patient", "seed") if values[name]}
+    if values["seed"]:
+        _whole("seed", values["seed"])
     told = {"mat_config": str(mat), "profile": values["record"], "folder": folder}
-    return [_node(replace(RECORDER, parameters=told), space(values))]
+    told["about"] = json.dumps(about)
+    name = "bag_recorder" if folder else RECORDER.name  # beside the mat's own
+    node = _node(replace(RECORDER, name=name, parameters=told), space(values))
+
+    def ended(event: ProcessExited, context: LaunchContext) -> None:
+        if not context.is_shutdown:
+            raise Refused(f"{name} has ended (status {event.returncode}); its last words say why")
+
+    return [_when_ended(node, ended), node]
 
 
 def _view(values: Mapping[str, str]) -> Sequence[Action]:
@@ -232,7 +250,7 @@ def _view(values: Mapping[str, str]) -> Sequence[Action]:
     need("robot_state_publisher", *(["rviz2"] if rviz else []))
     prepare(GraphOptions(mat, sim="none"), namespace)
     time = SetParameter("use_sim_time", values["use_sim_time"] == "true")
-    return [GroupAction([time, *_viewers(mat, namespace, rviz)])]
+    return [GroupAction([time, *_viewers(mat, namespace, _state_dir(values), rviz)])]
 
 
 def need(*names: str) -> None:
@@ -401,7 +419,7 @@ def _parameter(value: Any) -> Any:
 # -- what shows it -------------------------------------------------------------------------------
 
 
-def _viewers(mat: Path, namespace: str, rviz: bool) -> list[Action]:
+def _viewers(mat: Path, namespace: str, folder: Path, rviz: bool) -> list[Action]:
     import xacro
 
     urdf = xacro.process_file(str(share("urdf", "mat.urdf.xacro")), mappings={"config": str(mat)})
@@ -417,7 +435,7 @@ def _viewers(mat: Path, namespace: str, rviz: bool) -> list[Action]:
     if rviz:
         spec = NodeSpec("rviz", "rviz2", "rviz2")
         config = share("config", "rviz", "mat.rviz")
-        config = in_namespace(config, namespace, state_folder(namespace))
+        config = in_namespace(config, namespace, folder)
         actions.append(_node(spec, namespace, arguments=["-d", str(config)]))
     return actions
 
