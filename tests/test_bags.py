@@ -30,6 +30,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.signals import SignalHandlerOptions
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2.metadata import parse_qos
 from std_msgs.msg import Header
 
 from command_line import spinemat
@@ -125,6 +126,34 @@ def test_mcap_reads_it_with_definitions_checksums_and_what_it_is_about(session: 
     with file.open("rb") as data:
         records = list(StreamReader(data, validate_crcs=True).records)
     assert type(records[-1]).__name__ == "Footer"
+
+
+def test_a_bare_file_knows_types_and_quality_of_its_topics(tmp_path: Path) -> None:
+    """As rosbag2 has them in the channels; it opens a file without its folder by them."""
+    folder = SessionFolder(tmp_path, Definitions(message_texts()))
+    names = ("drive/state", "contour", "posture/imu")
+    for name in names:
+        folder.write(bag_topic(name, f"/mat/{name}"), 0, serialize_message(TOPICS[name].type()))
+    folder.close()
+    (tmp_path / "bag" / "bag.mcap").rename(tmp_path / "bare.mcap")
+    with (tmp_path / "bare.mcap").open("rb") as data:
+        summary = make_reader(data).get_summary()
+    assert summary is not None
+    found = {channel.topic: channel.metadata for channel in summary.channels.values()}
+    definitions = Definitions(message_texts())
+    for name in names:
+        metadata, topic = found[f"/mat/{name}"], TOPICS[name]
+        kind = bag_topic(name, name).type
+        assert metadata["topic_type_hash"] == definitions.get(kind)[1]
+        (offered,) = parse_qos(metadata["offered_qos_profiles"])
+        assert (offered.depth, offered.reliability.name, offered.durability.name) == (
+            topic.qos.depth, topic.qos.reliability.name, topic.qos.durability.name
+        )  # fmt: skip
+    place, _ = mend(Bag(tmp_path / "bare.mcap"), tmp_path / "mended")
+    mended = Bag(place).topics
+    assert {name: channel.qos for name, channel in mended.items()} == {
+        name: metadata["offered_qos_profiles"] for name, metadata in found.items()
+    }
 
 
 def test_rosbags_reads_it_as_rosbag2(session: Path) -> None:

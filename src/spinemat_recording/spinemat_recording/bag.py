@@ -46,6 +46,7 @@ class BagTopic:
     depth: int
     latched: bool
     relative: str = ""  # its name in the table of topics
+    best_effort: bool = False  # else reliable
 
     @property
     def qos(self) -> Qos:
@@ -53,7 +54,9 @@ class BagTopic:
         return Qos(
             history=QosHistory.KEEP_LAST,
             depth=self.depth,
-            reliability=QosReliability.RELIABLE,
+            reliability=(
+                QosReliability.BEST_EFFORT if self.best_effort else QosReliability.RELIABLE
+            ),
             durability=QosDurability.TRANSIENT_LOCAL if self.latched else QosDurability.VOLATILE,
             deadline=_FOREVER,
             lifespan=_FOREVER,
@@ -323,9 +326,10 @@ class SessionFolder:
 
     def _channel(self, topic: BagTopic) -> int:
         assert self._file is not None
-        text, _ = self._definitions.get(topic.type)
+        text, digest = self._definitions.get(topic.type)
         qos = _yaml(dump_qos_v9([topic.qos])).strip()
-        return self._file.channel(topic.name, topic.type, text, qos)
+        about = {"offered_qos_profiles": qos, "topic_type_hash": digest}  # as rosbag2 has them
+        return self._file.channel(topic.name, topic.type, text, about)
 
     def _rescue(self) -> None:
         """Cut the file back to its last complete chunk and close it as a valid bag."""

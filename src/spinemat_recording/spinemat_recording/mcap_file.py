@@ -90,8 +90,8 @@ class McapFile:
         self._metadata.append(struct.pack("<QQ", self._size, len(record)) + _text(name))
         self._put(record)
 
-    def channel(self, topic: str, kind: str, definition: str, qos: str) -> int:
-        """Begin a topic and return its number."""
+    def channel(self, topic: str, kind: str, definition: str, about: Mapping[str, str]) -> int:
+        """Begin a topic, with what its metadata say about it, and return its number."""
         if kind not in self._schemas:
             number = len(self._schemas) + 1
             body = struct.pack("<H", number) + _text(kind) + _text("ros2msg") + _text(definition)
@@ -99,7 +99,7 @@ class McapFile:
             self._block.data += self._schemas[kind][1]
         number = len(self._channels) + 1
         body = struct.pack("<HH", number, self._schemas[kind][0]) + _text(topic) + _text("cdr")
-        self._channels.append(_record(_CHANNEL, body + _pairs({"offered_qos_profiles": qos})))
+        self._channels.append(_record(_CHANNEL, body + _pairs(about)))
         self._block.data += self._channels[-1]
         self.counts[number] = 0
         return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rosbags.interfaces import QosDurability
+from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -83,4 +83,5 @@ def _topic(channel: Channel) -> BagTopic:
         type=channel.type,
         depth=max([q.depth for q in offered] or [10]),
         latched=any(q.durability == QosDurability.TRANSIENT_LOCAL for q in offered),
+        best_effort=any(q.reliability == QosReliability.BEST_EFFORT for q in offered),
     )

@@ -24,7 +24,7 @@ from typing import Any
 from ament_index_python.packages import get_package_share_directory
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
 from spinemat import __version__
@@ -381,6 +381,7 @@ def bag_topic(name: str, resolved: str) -> BagTopic:
         type=f"{topic.type.__module__.split('.')[0]}/msg/{topic.type.__name__}",
         depth=topic.qos.depth,
         latched=topic.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+        best_effort=topic.qos.reliability == ReliabilityPolicy.BEST_EFFORT,
     )
 
 
