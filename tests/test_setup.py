@@ -439,6 +439,13 @@ def test_the_environment_is_put_before_what_the_person_has(clone: Clone, set_up:
 
 SHARED = {"spinemat", "spinemat_interfaces", "spinemat_ros"}
 ALLOWED = {"spinemat": set(), "spinemat_ros": {"spinemat", "spinemat_interfaces"}}
+KEYS = {"PIL": "pil", "yaml": "yaml", "mujoco": "mujoco-pip"} | {  # of rosdep: python3-…
+    name: name
+    for name in (
+        "alembic", "click", "jinja2", "matplotlib", "numba", "numpy", "rich", "scipy",
+        "sqlalchemy", "transforms3d",
+    )
+}  # fmt: skip
 PACKAGES = [path.parent.name for path in (REPOSITORY / "src").glob("*/setup.py")]
 
 
@@ -469,7 +476,13 @@ def test_packages_import_only_what_they_may_and_declare(package: str) -> None:
     declared = set(re.findall(r"depend>([\w-]+)</", manifest))
     declared |= {"builtin_interfaces", "rcl_interfaces"}  # come with rclpy
     ros = {name for name in found if re.match("rclpy$|ament_|.*_(msgs|interfaces)$", name)}
-    assert ours | ros <= declared
+    others = {f"python3-{KEYS[name]}" for name in found & KEYS.keys()}
+    assert ours | ros | others <= declared
+
+
+def test_the_package_with_the_launch_files_declares_what_runs_them() -> None:
+    manifest = (REPOSITORY / "src/spinemat_bringup/package.xml").read_text()
+    assert {"launch", "launch_ros", "ros2launch"} <= set(re.findall(r"depend>(\w+)</", manifest))
 
 
 # --- The requirements ----------------------------------------------------------------------------
