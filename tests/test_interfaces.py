@@ -13,6 +13,7 @@ from spinemat_bringup import interfaces
 from spinemat_bringup.graph import DRIVE_STAGES, MARKERS, GraphOptions, describe
 from spinemat_ros.topics import TOPICS
 
+LAUNCHING = (ROOT / "src/spinemat_bringup/spinemat_bringup/launching.py").read_text()
 PAGE = ROOT / "docs/interfaces.md"
 
 
@@ -36,6 +37,25 @@ def test_every_topic_in_use_is_in_the_table_with_its_type(offers: list[interface
         table = TOPICS[name].type
         assert kind == f"{table.__module__.split('.')[0]}/msg/{table.__name__}"
         assert TOPICS[name].rate, name
+
+
+def test_the_page_names_what_the_launch_files_start_of_others() -> None:
+    rows = {line.split("|")[1].strip(" `"): line for line in PAGE.read_text().splitlines()
+            if line.startswith("| `")}  # fmt: skip
+    for helper in interfaces.helpers():
+        assert helper.name in rows
+        assert f'"{helper.name}"' in LAUNCHING, "the launch files start it by this name"
+        for name, kind in helper.publishes.items():
+            assert f"`{helper.name}`" in rows[name], name
+            if name in TOPICS:
+                table = TOPICS[name].type
+                assert kind == f"{table.__module__.split('.')[0]}/msg/{table.__name__}"
+            else:
+                assert name in interfaces.FOREIGN
+    for name in TOPICS:
+        if not TOPICS[name].recorded or name == "drive/hand_input":
+            sender, receiver = rows[name].split("|")[5:7]
+            assert sender.strip() and receiver.strip(), name
 
 
 def test_the_graph_gives_only_parameters_that_nodes_have(offers: list[interfaces.Offer]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rclpy.action import (
@@ -62,14 +63,29 @@ TASKS = {
     "spine_contour": "feels the back: contour, stiffness, breathing, tension",
     "finger_actuation": "fingers under force control",
     "mat_markers": "what RViz shows besides the mat's model",
+    "gazebo_bridge": "`ros_gz_bridge`: carries topics between Gazebo and ROS",
+    "robot_state_publisher": "the mat's model and where its parts are, for RViz",
 }
 OUTSIDE = {  # topics that no node of a simulated mat writes
-    "drive/hand_input": "the hand control, to a drive stage without a virtual hand",
+    "drive/hand_input": "the hand control",
     "posture/imu": "a strip of inertial sensors",
     "comfort": "the person",
     "stop": "anybody",
-    "gazebo/state": "Gazebo",
-    "gazebo/truth": "Gazebo",
+}
+RECEIVERS = {  # who reads a topic besides our nodes as they are by default
+    "drive/hand_input": "a drive stage without a virtual hand: `virtual_hand` false",
+    "clock": "every node with `use_sim_time`",
+    "markers": "RViz",
+    "robot_description": "RViz",
+    "/tf": "RViz",
+    "/tf_static": "RViz",
+}
+BRIDGE, MODEL = "gazebo_bridge", "robot_state_publisher"
+FOREIGN = {  # topics that only programs of others write: rate, QoS
+    "gazebo/tip_force": ("250 Hz per finger while somebody listens", "reliable, 10"),
+    "robot_description": ("once", "reliable, latched, 1"),
+    "/tf": ("up to 20 Hz", "reliable, 100"),
+    "/tf_static": ("once", "reliable, latched, 1"),
 }
 KINDS = {
     getattr(ParameterType, f"PARAMETER_{name}"): words
@@ -116,6 +132,27 @@ def offers() -> list[Offer]:
     found.insert(1, describe(replace(options, sim="gazebo"))[0])
     found.append(replace(MARKERS, parameters={"mat_config": str(options.mat_config)}))
     return [_offer(spec) for spec in found]
+
+
+def helpers() -> list[Offer]:
+    """Return what programs of others have that the launch files start beside the nodes."""
+    entries = yaml.safe_load(share("config", "gazebo", "bridge.yaml").read_text(encoding="utf-8"))
+
+    def carried(way: str) -> dict[str, str]:
+        return {  # /clock is remapped
+            e["ros_topic_name"].lstrip("/"): e["ros_type_name"]
+            for e in entries
+            if e["direction"] == way
+        }
+
+    transforms = dict.fromkeys(("/tf", "/tf_static"), "tf2_msgs/msg/TFMessage")
+    model = {"robot_description": "std_msgs/msg/String"} | transforms
+    joints = {"joint_states": "sensor_msgs/msg/JointState"}
+    none: list[dict[str, Any]] = [{}] * 5
+    return [
+        Offer(BRIDGE, False, carried("GZ_TO_ROS"), carried("ROS_TO_GZ"), *none),
+        Offer(MODEL, False, model, joints, *none),
+    ]
 
 
 def _offer(spec: NodeSpec) -> Offer:
@@ -188,6 +225,8 @@ def _ask(node: Node, given: set[str], defaults: Mapping[str, Any]) -> Offer:
 
 def page(found: Sequence[Offer]) -> str:
     """Return the page in Markdown."""
+    others = helpers()
+    every = [*found, *others]
     parts = [
         "# Interfaces",
         "Made by `python -m spinemat_bringup.interfaces > docs/interfaces.md`; a test compares it"
@@ -199,13 +238,15 @@ def page(found: Sequence[Offer]) -> str:
         "## Nodes",
         _table(
             ("node", "managed", "task"),
-            [(f"`{o.name}`", "yes" if o.managed else "", TASKS[o.name]) for o in found],
+            [(f"`{o.name}`", "yes" if o.managed else "", TASKS[o.name]) for o in every],
         ),
+        f"{_names(others)} and RViz are programs of others, which the launch files start where"
+        " they are needed; the transforms of all mats share `/tf`.",
         "## Topics",
         "QoS: `reliable` or `best effort`; `latched` is transient local: who comes late gets the"
         " last ones; the number is the writer's depth. `recorder` reads all"
         " topics but those that are marked.",
-        _table(("topic", "type", "rate", "QoS", "from", "to"), _topics(found)),
+        _table(("topic", "type", "rate", "QoS", "from", "to"), _topics(every)),
         "## Actions",
         _table(("action", "type", "server", "used by"), _served(found, "actions", "asks")),
         "## Services",
@@ -246,8 +287,13 @@ def _topics(found: Sequence[Offer]) -> Iterator[Sequence[str]]:
             rate,
             qos_words(topic.qos),
             _names(writers) or OUTSIDE[name],
-            _names(readers) or ("Gazebo" if name == "gazebo/orders" else ""),
+            ", ".join(filter(None, [_names(readers), RECEIVERS.get(name)])),
         )
+    for name, (rate, qos) in FOREIGN.items():
+        (writer,) = (o for o in found if name in o.publishes)
+        kind = writer.publishes[name].replace("/msg/", "/")
+        words = f"{rate}; not recorded"
+        yield f"`{name}`", _linked(kind), words, qos, f"`{writer.name}`", RECEIVERS.get(name, "")
 
 
 def qos_words(qos: QoSProfile) -> str:
