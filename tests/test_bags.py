@@ -539,6 +539,10 @@ class Wire:
     def spin_once(self, timeout_sec: float) -> None:
         """Nothing arrives."""
 
+    def destroy_node(self) -> None: ...
+
+    def shutdown(self) -> None: ...
+
 
 def played(bag: Bag, options: PlayOptions, wire: Any) -> int:
     with pytest.MonkeyPatch.context() as patch:
@@ -547,13 +551,20 @@ def played(bag: Bag, options: PlayOptions, wire: Any) -> int:
         return player.run(lambda: True, lambda _seconds: None)
 
 
-def test_a_bag_is_played_in_its_namespace_beside_another_robot(session: Path) -> None:
+def test_a_bag_is_played_in_its_namespace_beside_another_robot(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which tells `/diagnostics`, as everybody does."""
+    profiles: list[str] = []
+    monkeypatch.setattr(
+        "spinemat_recording.play.parse_qos", lambda text: profiles.append(text) or parse_qos(text)
+    )
     bag, wire = Bag(session), Wire("/diagnostics", "/mat/drive/state")
     start = bag.seconds - 1.1
     sent = played(bag, PlayOptions(100.0, start=start, clock=True, namespace="/replay"), wire)
     clock = wire.said.pop("/replay/clock")  # where nodes that are started here look for it
     assert len(clock) >= 100
+    assert len(profiles) <= 2 * len(bag.topics)  # it takes 3 ms: not for every message
     assert set(wire.said) == {
         f"/replay/{bag.relative(name).lstrip('/')}" for name, count in bag.counts.items() if count
     }
@@ -641,6 +652,65 @@ def test_commands_say_what_they_did(session: Path, tmp_path: Path) -> None:
     assert (tmp_path / "r" / "report.html").stat().st_size > 100_000
     status, said = spinemat("bag", "play", session, "--rate", "0")
     assert status == 1 and "rate: 0.0 is not allowed; allowed: 0.01 to 100" in said
+
+
+def test_two_recordings_are_compared(session: Path, tmp_path: Path) -> None:
+    MadeUpSession(LAYOUT, tmp_path / "b", 3.0, stop=False).write()
+    line = ("bag", "compare", session, tmp_path / "b", "--json", tmp_path / "c.json")
+    status, said = spinemat(*line)
+    assert status == 0 and "difference" in said and "L4" in said
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["figures"]["stops"] == {"a": 1, "b": 0, "difference": -1}
+    assert len(found["levels"]) == 16 + 2
+    status, said = spinemat("bag", "compare", session, tmp_path / "nowhere")
+    assert status == 1 and "no such file" in said and "Traceback" not in said
+
+
+def test_a_cut_recording_is_mended_and_a_whole_one_left_alone(copy: Path, tmp_path: Path) -> None:
+    status, said = spinemat("bag", "mend", copy)
+    assert status == 0 and "is whole: nothing to do" in said
+    file = copy / "bag" / "bag.mcap"
+    os.truncate(file, file.stat().st_size // 2)
+    status, said = spinemat("bag", "mend", copy, "--out", tmp_path / "new")
+    assert status == 0 and f"messages: {tmp_path / 'new'}" in said and "cut short" in said
+    with Reader(tmp_path / "new") as bag:
+        assert f"{bag.message_count} messages" in said
+    status, said = spinemat("bag", "mend", copy, "--out", tmp_path / "new")
+    assert status == 1 and "is not allowed" in said
+    status, said = spinemat("bag", "mend", copy)
+    assert status == 0 and (copy / "bag.cut" / "bag.mcap").is_file()
+    assert Bag(copy).closed
+
+
+def test_a_recording_is_played_in_a_loop_until_ctrl_c(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, wire = Bag(session), Wire()
+    states = wire.said.setdefault("/x/drive/state", [])
+    spin_once = wire.spin_once
+
+    def interrupted(timeout_sec: float) -> None:
+        spin_once(timeout_sec)
+        if len(states) > 2 * once:  # the third time has begun
+            signal.raise_signal(signal.SIGINT)
+
+    start = bag.seconds - 0.5
+    once = sum(
+        at >= bag.span[0] + round(start * 1e9) for _, at, _ in bag.messages({"/mat/drive/state"})
+    )
+    monkeypatch.setattr(wire, "spin_once", interrupted)
+    monkeypatch.setattr(wire, "count_publishers", lambda _topic: 0)
+    for name, value in {
+        "LOOK_ROUND": 0.0, "Node": lambda *_, **__: wire, "make_executor": lambda _node: wire,
+        "rclpy.init": lambda **_: None, "rclpy.try_shutdown": lambda: None,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"spinemat_recording.play.{name}", value)
+    options = ("--loop", "--rate", 20, "--start", start, "--topic", "drive/state")
+    status, said = spinemat("bag", "play", session, *options, "--namespace", "/x")
+    assert status == 130 and f"{len(states)} messages published" in said
+    assert 2 * once < len(states) < 3 * once
+    first, again = (deserialize_message(states[k], DriveState) for k in (0, once))
+    assert first == again
 
 
 def _paths(node: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import rclpy
@@ -253,6 +254,7 @@ def reframed(raw: bytes, kind: Any, old: str, new: str) -> bytes:
     return bytes(serialize_message(message))
 
 
+@lru_cache(maxsize=256)  # parsing YAML takes 3 ms, and it is asked of every message
 def _latched(channel: Channel) -> bool:
     return any(q.durability == QosDurability.TRANSIENT_LOCAL for q in _offered(channel))
 
