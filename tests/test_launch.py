@@ -22,10 +22,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ament_index_python.packages import get_package_prefix
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from launch_stub import modules
 from mats import MAT, ROOT
+from spinemat_bringup import gazebo_paths
 from spinemat_bringup.graph import DRIVE_STAGES, MARKERS, RECORDER, GraphOptions, describe, share
 from spinemat_bringup.prepare import prepare
 from spinemat_bringup.processes import END_WAIT, follow_parent
@@ -115,16 +116,21 @@ def test_arguments_offer_what_the_recorder_has() -> None:
 
 
 @pytest.fixture
-def launching(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def launching(plain: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """As if all were installed."""
+    for check in ("need", "missing_modules"):
+        monkeypatch.setattr(plain, check, lambda *_names: None)
+    return plain
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     name = "spinemat_bringup.launching"
     if util.find_spec("launch_ros") is None:
         for stub, made in modules().items():
             monkeypatch.setitem(sys.modules, stub, made)
         sys.modules.pop(name, None)
-    module = import_module(name)
-    for check in ("need", "missing_modules"):
-        monkeypatch.setattr(module, check, lambda *_names: None)  # as if all were installed
-    yield module
+    yield import_module(name)
     del sys.modules[name]
 
 
@@ -278,6 +284,37 @@ def test_nodes_have_the_time_to_close_what_they_keep(
     grace = SERVICES["headless"]["stop_grace_period"]
     for given in made.values():
         assert float(given["sigterm_timeout"]) == END_WAIT < float(grace.removesuffix("s"))
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ((), "gz is not installed: sudo apt-get install ros-jazzy-ros-gz"),
+        (("gz",), "ros_gz_bridge is not installed: sudo apt-get install ros-jazzy-ros-gz"),
+        (("gz", "ros_gz_bridge"), "Gazebo's Python modules are missing"),
+    ],
+)
+def test_without_gazebo_it_says_what_is_missing_and_starts_nothing(
+    plain: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    there: tuple[str, ...],
+    words: str,
+) -> None:
+    real = plain.get_package_prefix
+
+    def prefix(name: str) -> str:
+        if name in there:
+            return "/"
+        if name == "ros_gz_bridge":
+            raise PackageNotFoundError(name)
+        return str(real(name))
+
+    monkeypatch.setattr(plain, "get_package_prefix", prefix)
+    monkeypatch.setattr(shutil, "which", lambda name: "/gz" if name in there else None)
+    monkeypatch.setattr(gazebo_paths, "MODULES", ("no_such_gazebo",))
+    with pytest.raises(plain.Refused, match=words):
+        started("sim", simulator="gazebo", state=str(tmp_path))
 
 
 def test_a_recorder_beside_that_of_the_mat_has_a_name_of_its_own(
