@@ -23,16 +23,18 @@ from spinemat.analysis import rerun_safety
 from spinemat.analysis.bags import Bag, BagError, about_json
 from spinemat.analysis.comparing import Comparison
 from spinemat.analysis.tables import gather
-from spinemat.anatomy import check_intake
+from spinemat.anatomy import LEVELS, check_intake
+from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout, parse_layout
 from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
-from spinemat.scan_log import Begin, Entry, Learnt, Pressed, as_heights, evaluate, read
+from spinemat.scan_log import Begin, Entry, Evaluation, Learnt, Pressed, as_heights, evaluate, read
 from spinemat.watches import FingerSample, Watches
 
 WHAT = ("estimators", "safety")
 WATCHED = ("breathing", "pressure", "guarding", "presence", "stiffness/running")
 SCANNED = ("contour", "stiffness")
+LEVELS_UP = ("S1", *LEVELS[::-1])  # as `contour` lists them
 _STATE_FIELDS = (
     "header.stamp.sec",
     "header.stamp.nanosec",
@@ -194,8 +196,9 @@ class _Results:
         self.scans = {name: by_time[name] for name in SCANNED}
 
     def compare(self, topic: str, at: int, recorded: Any, values: dict[str, Any]) -> None:
-        """Compare values with the fields of a recorded message."""
-        self.add(topic, at, {name: (getattr(recorded, name), v) for name, v in values.items()})
+        """Compare values with those fields that a recorded message has."""
+        there = {name: v for name, v in values.items() if hasattr(recorded, name)}
+        self.add(topic, at, {name: (_told(recorded, name), v) for name, v in there.items()})
 
     def add(self, topic: str, at: int, values: dict[str, tuple[Any, Any]]) -> None:
         """Compare pairs of a recorded value and the same again."""
@@ -227,6 +230,7 @@ class _Results:
                 "rate": e.rate if e else nan,
                 "phase": e.phase if e else nan,
                 "amplitude": e.amplitude if e else 0.0,
+                "next_end_expiration": felt.next_end_expiration if e else 0,
                 "quality": max(e.quality, 0.0) if e else 0.0,
                 "valid": bool(e and e.valid),
             }
@@ -333,6 +337,14 @@ class _Scans:
             return
         names = ("x", "z", "z_std", "row_x", "left", "right", "valid", "kyphosis", "lordosis")
         values = {name: getattr(c, name) for name in (*names, "lateral_asymmetry")}
+        at_levels = np.array([c.place.levels[v] for v in LEVELS_UP])
+        values["level_x"] = at_levels
+        values["level_x_std"] = [c.place.errors[v] for v in LEVELS_UP]
+        values["level_pitch"] = (
+            np.interp(at_levels, c.x, np.arctan(np.gradient(c.z, c.x)), np.nan, np.nan)
+            if c.x.size
+            else np.full(at_levels.size, np.nan)
+        )
         self._results.compare("contour", at, found, values)
 
     def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -348,12 +360,55 @@ class _Scans:
                 "errors": ([v.standard_error for v in m.levels], [v.error for v in e.levels]),
                 "valid": ([v.valid for v in m.levels], [v.valid for v in e.levels]),
             }
-            if e.found is not None:
-                values["evenness"] = (m.evenness, e.found.evenness)
+            found = _findings(e)
+            out = found.pop("stands_out")
+            if all(hasattr(v, "stands_out") for v in m.levels):
+                values["stands_out"] = ([v.stands_out for v in m.levels], out)
+            values |= {k: (_told(m, k), v) for k, v in found.items() if hasattr(m, k)}
             self._results.add("stiffness", at, values)
         return e.linear, e.toe, self._scan.toe_end()
 
 
+def _findings(e: Evaluation) -> dict[str, Any]:
+    """Return what a map tells beside its levels, as `stiffness` has it; names are one text."""
+    nan = float("nan")
+    f, lies = e.found, e.lies
+    if f is None or lies is None:
+        names = dict.fromkeys(("tension_points", "uneven_levels"), "")
+        lists = ("tension_ratio", "tension_probability", "side_difference", "side_probability")
+        errors = dict.fromkeys(("evenness_error", "across_error", "rotation_error"), 0.0)
+        none = dict.fromkeys(("evenness", "across", "rotation"), nan)
+        empty: dict[str, Any] = {name: [] for name in lists}
+        return names | empty | errors | none | {"stands_out": [nan] * len(e.levels)}
+    out = dict(zip(UP, f.stands_out, strict=True))
+    return {
+        "evenness": f.evenness,
+        "evenness_error": f.evenness_error,
+        "tension_points": ", ".join(point.level for point in f.tension),
+        "tension_ratio": [point.ratio for point in f.tension],
+        "tension_probability": [point.probability for point in f.tension],
+        "uneven_levels": ", ".join(side.level for side in f.sides),
+        "side_difference": [side.difference for side in f.sides],
+        "side_probability": [side.probability for side in f.sides],
+        "across": lies.across[0],
+        "across_error": lies.across[1],
+        "rotation": lies.rotation[0],
+        "rotation_error": lies.rotation[1],
+        "stands_out": [
+            out.get(v.level, nan) if v.valid and v.side == "both" else nan for v in e.levels
+        ],
+    }
+
+
+def _told(message: Any, name: str) -> Any:
+    """Return a field of a recorded message: a time in ns, names as one text."""
+    value = getattr(message, name)
+    if hasattr(value, "nanosec"):
+        return int(value.sec) * 1_000_000_000 + int(value.nanosec)
+    if name in ("tension_points", "uneven_levels"):
+        return ", ".join(value)
+    return value
+
+
 def _nanoseconds(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    return int(_told(message.header, "stamp"))
