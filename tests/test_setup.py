@@ -439,11 +439,11 @@ def test_the_environment_is_put_before_what_the_person_has(clone: Clone, set_up:
 
 SHARED = {"spinemat", "spinemat_interfaces", "spinemat_ros"}
 ALLOWED = {"spinemat": set(), "spinemat_ros": {"spinemat", "spinemat_interfaces"}}
-KEYS = {"PIL": "pil", "yaml": "yaml", "mujoco": "mujoco-pip"} | {  # of rosdep: python3-…
+KEYS = {"PIL": "pil", "mujoco": "mujoco-pip", "rosbags": "rosbags-pip"} | {  # of rosdep: python3-…
     name: name
     for name in (
-        "alembic", "click", "jinja2", "matplotlib", "numba", "numpy", "rich", "scipy",
-        "sqlalchemy", "transforms3d",
+        "alembic", "click", "jinja2", "matplotlib", "numba", "numpy", "pandas", "rich", "scipy",
+        "sqlalchemy", "transforms3d", "yaml",
     )
 }  # fmt: skip
 PACKAGES = [path.parent.name for path in (REPOSITORY / "src").glob("*/setup.py")]
