@@ -301,7 +301,7 @@ def bag_rerun(
 @click.option("--loop", is_flag=True, help="Begin again at the end, until Ctrl-C.")
 @click.option("--start", type=float, default=0.0, show_default=True, help="s from the beginning.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic; may be repeated.")
-@click.option("--clock", is_flag=True, help="Publish /clock as well.")
+@click.option("--clock", is_flag=True, help="Publish the mat's clock as well.")
 @click.option("--namespace", default="", help="Of the topics.  [default: as recorded]")
 def bag_play(
     path: Path,
