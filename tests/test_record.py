@@ -29,6 +29,7 @@ from alembic.migration import MigrationContext
 from spinemat.allocation import allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
+from spinemat.questionnaire import load_person, to_mapping
 from spinemat_session.record import BackgroundWriter, Dose, MeasuredLevel, Store, StoreError
 from spinemat_session.record import opening as opening_module
 from spinemat_session.record.bench import record_bench
@@ -42,6 +43,7 @@ from spinemat_session.record.trends import NO_CHANGE, Week, group_trend, level_t
 from spinemat_session.record.writes import Writes
 
 REPOSITORY = Path(__file__).parents[1]
+PERSONS = REPOSITORY / "config" / "persons"
 AT = datetime(2030, 1, 7, 8, 0, tzinfo=timezone(timedelta(hours=2)))
 PATIENCE = 60.0  # s, never waited for unless something is broken
 
@@ -797,10 +799,27 @@ def test_an_anonymised_export_knows_nobody(store: Store, tmp_path: Path, kind: s
         "2030-01-07",
     ):
         assert not re.search(rf"\b{re.escape(word)}\b".encode(), whole), word
-    assert b"sitting" in whole
     items = {row["item"] or "" for row in load(tmp_path / "a", kind, "outcomes")}
     assert "L4" in items and any(item.startswith("words-") for item in items)
     assert not (tmp_path / "a" / f"plans.{kind}").exists()
+
+
+def test_an_anonymised_export_keeps_answers_from_closed_lists_alone(
+    tmp_path: Path,
+) -> None:
+    person = load_person(PERSONS / "degeneration_45.yaml")
+    answers = to_mapping(person)
+    with Store(tmp_path / "r.db") as store:
+        store.begin_session("s1", person.id, answers, at=AT, programme="daily")
+        store.add_outcome(person.id, "function", 4, at=AT, item="golf")
+        store.add_event("s1", "smith", "free words", at=AT)
+        export(store, tmp_path / "out", "json", anonymous=True)
+    whole = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert person.id not in whole and "golf" not in whole and "smith" not in whole
+    kept = {key: value for key, value in answers.items() if key != "id"}
+    for table in ("persons", "sessions"):
+        (row,) = load(tmp_path / "out", "json", table)
+        assert row["intake"] == json.loads(json.dumps(kept))
 
 
 def test_a_trial_is_blind_until_it_is_unsealed(store: Store, tmp_path: Path) -> None:

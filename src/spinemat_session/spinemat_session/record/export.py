@@ -3,7 +3,8 @@
 Anonymised, an export holds no id that the record knows: people, sessions, groups and studies get
 random names, the same throughout the export; all times of a person are shifted by the same number
 of days; folders and free words are left out or, where they tell activities or places apart,
-replaced in the same way; of an intake only numbers, yes or no and codes in lower case are kept.
+replaced in the same way; of an intake only numbers, yes or no and answers from the closed lists of
+the questionnaire are kept, without its id.
 What is left is health data all the same, and few people of a rare age and stature can still be
 told apart: give it only to whom you would give the record.
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -26,7 +26,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Table
 
+from spinemat.conditions import CONDITIONS
 from spinemat.errors import InvalidInput, choice
+from spinemat.layout import REGIONS
+from spinemat.questionnaire import ACTIVITIES, GOALS, POSTURES, REPETITIVE_LOAD
+from spinemat.symptoms import PLACES, WHEN
 from spinemat_session.record.schema import Base, Session, Utc
 from spinemat_session.record.store import Store
 from spinemat_session.record.writes import MEASURED
@@ -34,7 +38,12 @@ from spinemat_session.record.writes import MEASURED
 FORMATS = ("csv", "parquet", "json")
 BATCH = 20_000  # rows held in memory
 SHIFT = 180  # days at most, back or forth (engineering choice)
-_CODE = re.compile(r"[a-z0-9_.+-]{1,40}")
+CODES = frozenset(
+    (
+        *MEASURED, *REGIONS, *CONDITIONS, *PLACES, *WHEN, *REPETITIVE_LOAD, *POSTURES, *ACTIVITIES,
+        *GOALS, "female", "male", "adjust", "comfort", "phase", "plan", "stop",
+    )
+)  # fmt: skip
 
 
 def export(
@@ -147,7 +156,7 @@ def _masked(column: sa.Column[Any], value: Any, person: str, masks: _Masks) -> A
     if value is None:
         return None
     if "replace" in column.info:
-        kept = column.info.get("keep_codes") and (value in MEASURED or _CODE.fullmatch(value))
+        kept = column.info.get("keep_codes") and value in CODES
         return value if kept or value == "" else masks.name(column.info["replace"], value)
     if isinstance(value, datetime):
         return value + timedelta(days=masks.shift(person))
@@ -157,12 +166,12 @@ def _masked(column: sa.Column[Any], value: Any, person: str, masks: _Masks) -> A
 
 
 def _codes(value: Any) -> Any:
-    """Only numbers, yes or no and lower-case codes of an answer."""
+    """Only numbers, yes or no and `CODES` of an answer."""
     if isinstance(value, dict):
-        return {key: _codes(item) for key, item in value.items()}
+        return {key: _codes(item) for key, item in value.items() if key != "id"}
     if isinstance(value, list):
         return [_codes(item) for item in value]
-    return None if isinstance(value, str) and not _CODE.fullmatch(value) else value
+    return None if isinstance(value, str) and value not in CODES else value
 
 
 # -- the three formats --------------------------------------------------------------------------

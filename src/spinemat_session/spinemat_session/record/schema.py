@@ -38,7 +38,7 @@ NAMES = {  # constraints have the same names in every database, so that migratio
 PERSON, SESSION, GROUP, STUDY = (
     {"replace": name} for name in ("person", "session", "group", "study")
 )
-WORDS = {"replace": "words", "keep_codes": True}  # a level or a short code is kept
+WORDS = {"replace": "words", "keep_codes": True}  # a word from a closed list is kept
 PRIVATE = {"drop": True}  # names places, people or software, or is free text
 SEALED = {"sealed": True}  # tells the arm of a trial
 
