@@ -30,6 +30,7 @@ from spinemat.allocation import allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat.questionnaire import load_person, to_mapping
+from spinemat_session.keeping import new_folder
 from spinemat_session.record import BackgroundWriter, Dose, MeasuredLevel, Store, StoreError
 from spinemat_session.record import opening as opening_module
 from spinemat_session.record.bench import record_bench
@@ -553,6 +554,22 @@ def test_recovery_leaves_other_mats_alone_and_puts_unreadable_journals_aside(
         assert len(store.session("s1")["events"]) == 2
         assert store.session("s2")["sessions"][0]["state"] == "running"
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["odd.record.jsonl.unreadable"]
+
+
+def test_two_mats_share_a_folder_and_a_database(tmp_path: Path) -> None:
+    writer = BackgroundWriter(tmp_path / "r.db", tmp_path, mat="next_door")
+    begin(writer, "s1")
+    assert writer.flush(PATIENCE)
+    live = journal_path(tmp_path, "s1")
+    said = live.read_bytes()
+    with Store(tmp_path / "r.db", mat="mat") as store:
+        assert store.recover(tmp_path) == [] and live.read_bytes() == said
+        assert store.session("s1")["sessions"][0]["state"] == "running"
+        writer.end_session("s1", "completed", at=AT)
+        assert writer.close(PATIENCE)
+        assert store.session("s1")["sessions"][0]["state"] == "completed"
+    names = [new_folder(str(tmp_path), "20300107-080000-p1").name for _ in range(3)]
+    assert names == [f"20300107-080000-p1{end}" for end in ("", "-2", "-3")]
 
 
 def test_a_journal_that_cannot_be_written_whole_is_not_written_at_all(tmp_path: Path) -> None:

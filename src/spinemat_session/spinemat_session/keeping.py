@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,20 @@ def clock() -> datetime:
     return datetime.now().astimezone()
 
 
+def new_folder(sessions: str, name: str) -> Path:
+    """Make the folder of a new session; where the name is taken, a number follows it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for i in count(1):
+        folder = Path(sessions) / (name if i == 1 else f"{name}-{i}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder.resolve()
+    raise AssertionError
+
+
 class Keeping:
     """Keeps sessions; every method returns at once.
 
@@ -42,10 +58,11 @@ class Keeping:
         sessions: folder of the sessions; empty: none is kept.
         database: URL; empty: a file in that folder; ``none``: no database.
         voice: to say what cannot be kept.
+        mat: name of this mat: others may share folder and database.
     """
 
-    def __init__(self, sessions: str, database: str, voice: Voice) -> None:
-        self._voice = voice
+    def __init__(self, sessions: str, database: str, voice: Voice, mat: str) -> None:
+        self._voice, self._mat = voice, mat
         self.url: str | None = None
         self._writer: BackgroundWriter | None = None
         self._session = self._trouble = ""
@@ -55,12 +72,12 @@ class Keeping:
         if sessions and database != "none":
             self.url = database or str(Path(sessions) / FILE)
             self._recover(sessions)
-            self._writer = BackgroundWriter(self.url, sessions)
+            self._writer = BackgroundWriter(self.url, sessions, mat=mat)
 
     def _recover(self, sessions: str) -> None:
         assert self.url is not None
         try:
-            with Store(self.url) as store:
+            with Store(self.url, mat=self._mat) as store:
                 for left in store.recover(sessions):
                     self._voice.say(
                         "broken_off",

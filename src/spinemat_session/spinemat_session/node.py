@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
 from spinemat_session.deciding import Decision
 from spinemat_session.intake import Prepared, prepare
-from spinemat_session.keeping import Keeping
+from spinemat_session.keeping import Keeping, new_folder
 from spinemat_session.treating import SessionEnded, Treatment, pressed_most
 
 STATE_CYCLES = 25  # session/state at 10 Hz
@@ -90,7 +89,9 @@ class SessionOrchestrator(Node):
         self._states = publisher(self, "session/state")
         self._voice = Voice(self, self._layout)
         self._cycles = CycleWaiter()
-        self._keeping = Keeping(self._sessions, database, self._voice)
+        self._keeping = Keeping(
+            self._sessions, database, self._voice, self.get_namespace().strip("/") or "mat"
+        )
         self._scan = ActionCall(self, ScanSpine, "scan_spine")
         self._retract = ActionCall(self, Retract, "fingers/retract")
         self._press = ActionCall(self, Press, "fingers/press")
@@ -288,12 +289,11 @@ class SessionOrchestrator(Node):
         self._decision.begin()
         self._treatment.forget()
         if self._sessions:
-            folder = Path(self._sessions) / self._state.session_id
             try:
-                folder.mkdir(parents=True)
-                self._state.folder = str(folder.resolve())
+                folder = new_folder(self._sessions, self._state.session_id)
+                self._state.session_id, self._state.folder = folder.name, str(folder)
             except OSError as error:
-                words = f"no record: {folder}: {error.strerror}"
+                words = f"no record: {error.filename}: {error.strerror}"
                 self._voice.say("record", words, severity=Event.WARNING)
         self._began = self._cycle
         self._planned = 3.0 + sum(time_of(phase).total for phase in programme.phases)

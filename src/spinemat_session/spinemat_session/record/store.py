@@ -170,9 +170,9 @@ class Store(Writes):
     def recover(self, journals: str | Path | None = None) -> list[BrokenOff]:
         """Put in order what an earlier run of this mat left; call it before the first session.
 
-        Journals that a `BackgroundWriter` left are written into the database and removed. Then
-        sessions of this mat that never ended are marked `broken_off`, at the time of the last
-        thing known of them.
+        Journals that a `BackgroundWriter` left are written into the database and removed, but for
+        those of other mats, which may be at work. Then sessions of this mat that never ended are
+        marked `broken_off`, at the time of the last thing known of them.
 
         Args:
             journals: folder of the journals.
@@ -184,6 +184,8 @@ class Store(Writes):
         for path in sorted(Path(journals).glob(f"*{ENDING}")) if journals else ():
             try:
                 notes, wrong = read_notes(path)
+                if not (notes or wrong) or self._mat_of(notes) not in ("", self.mat):
+                    continue  # another mat's, or one that somebody has just begun
                 self.apply(notes)
                 if not wrong:
                     path.unlink()
@@ -210,6 +212,16 @@ class Store(Writes):
                 .values(state="broken_off", ended=Session.last_known, cause=cause)
             )
         return [BrokenOff(*row) for row in found]
+
+    def _mat_of(self, notes: Sequence[Note]) -> str:
+        """Whose session notes are about; empty where nobody knows."""
+        for note in notes:
+            for name, rows in note.puts:
+                if name == "sessions":
+                    return str(rows[0]["mat"])
+        mine = sa.select(Session.mat).where(Session.id.in_({note.session for note in notes}))
+        with self.reading() as connection:
+            return connection.execute(mine).scalar() or ""
 
     def enrol(
         self,
