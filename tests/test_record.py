@@ -864,6 +864,11 @@ def test_people_are_enrolled_in_order_and_once(store: Store) -> None:
     arms = [store.enrol(f"p{i}", "trial", 42) for i in range(6)]
     assert arms == [allocate(42, i) for i in range(6)]
     assert store.enrol("p3", "trial", 42) == arms[3]
+    store.put_person("p6", {}, at=AT)
+    for person in ("p3", "p6"):
+        with pytest.raises(InvalidInput, match=r"seed: 43 .* the one with which the trial trial"):
+            store.enrol(person, "trial", 43)
+    assert store.enrol("p6", "another", 43) == allocate(43, 0)
     with pytest.raises(InvalidInput, match="in which this person is"):
         store.enrol("p3", "another", 42)
     with pytest.raises(StoreError, match="person p9"):

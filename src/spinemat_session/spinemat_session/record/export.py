@@ -123,7 +123,7 @@ def _sealed(connection: Connection) -> set[str]:
 
 def _left_out(column: sa.Column[Any], masks: _Masks | None) -> bool:
     hashed = column.name == "id" and isinstance(column.type, sa.BigInteger)
-    return hashed or bool(masks and column.info.get("drop"))
+    return hashed or "hidden" in column.info or bool(masks and column.info.get("drop"))
 
 
 def _rows(

@@ -40,6 +40,7 @@ PERSON, SESSION, GROUP, STUDY = (
 )
 WORDS = {"replace": "words", "keep_codes": True}  # a word from a closed list is kept
 PRIVATE = {"drop": True}  # names places, people or software, or is free text
+HIDDEN = {"hidden": True}  # is in no export at all
 SEALED = {"sealed": True}  # tells the arm of a trial
 
 
@@ -98,6 +99,7 @@ class Person(Base):
     study: Mapped[str | None] = mapped_column(info=STUDY)
     number: Mapped[int | None] = mapped_column(info=PRIVATE)  # of enrolment in the study, from 0
     intake: Mapped[dict[str, Any]]  # answers of the intake as they were checked
+    seed_check: Mapped[str | None] = mapped_column(info=HIDDEN)  # hash of the trial's seed
 
 
 class Session(Base):

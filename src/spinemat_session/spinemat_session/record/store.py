@@ -7,6 +7,7 @@ Calls may come from several threads and processes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime
@@ -233,9 +234,14 @@ class Store(Writes):
     ) -> str:
         """Take a person into a trial and return the arm, the same one if they are in already.
 
-        The arm is not kept with the person: it follows from their number and the seed, which
-        whoever unseals the trial holds. See `spinemat.allocation`.
+        The arm is not kept with the person: it follows from their number and the seed, of which
+        the record keeps a hash, so that a trial has one seed. See `spinemat.allocation`.
+
+        Raises:
+            InvalidInput: the person is in another trial, or the trial began with another seed,
+                other arms or other blocks.
         """
+        check = _seed_check(study, f"{seed} {list(arms)} {list(blocks)}")
         with self._writing() as connection:
             mine = sa.select(Person.study, Person.number).where(Person.id == person_id)
             there = connection.execute(mine).one_or_none()
@@ -243,16 +249,21 @@ class Store(Writes):
                 raise StoreError(self.where, "unknown", f"person {person_id}")
             if there.study not in (None, study):
                 raise InvalidInput("study", study, f"{there.study}, in which this person is")
+            begun = sa.select(Person.seed_check).where(
+                Person.study == study, Person.seed_check.is_not(None)
+            )
+            if connection.execute(begun.limit(1)).scalar() not in (None, check):
+                raise InvalidInput("seed", seed, f"the one with which the trial {study} began")
             number = there.number
             if number is None:
                 last = sa.select(sa.func.max(Person.number)).where(Person.study == study)
                 highest = connection.execute(last).scalar()
                 number = 0 if highest is None else highest + 1
-                connection.execute(
-                    sa.update(Person)
-                    .where(Person.id == person_id)
-                    .values(study=study, number=number)
-                )
+            connection.execute(
+                sa.update(Person)
+                .where(Person.id == person_id)
+                .values(study=study, number=number, seed_check=check)
+            )
         return allocate(seed, number, arms, blocks)
 
     # -- deleting ----------------------------------------------------------------------------
@@ -381,6 +392,11 @@ class Store(Writes):
         if not found["sessions"]:
             raise StoreError(self.where, "unknown", f"session {session_id}")
         return found
+
+
+def _seed_check(study: str, words: str) -> str:
+    """A hash that tells whether a trial's seed is the same; slow, as few seeds are long."""
+    return hashlib.pbkdf2_hmac("sha256", words.encode(), study.encode(), 100_000).hex()
 
 
 def _journals_of(
