@@ -46,6 +46,7 @@ PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactl
 ANSWER_TIME, ASKED = 1.0, 3  # s of drive time for the supervisor's answer; how often it is asked
 KEEP_TIME = 1.0  # s of drive time between two notes in the record
 SHAM = "sham"  # programme that touches without a dose
+TRIAL = "(trial)"  # in place of a programme whose name or steps would tell the arm
 PRESSED = 3.0  # N on a finger, from which a level counts as pressed (engineering choice)
 
 PHASES = {
@@ -84,6 +85,7 @@ class SessionOrchestrator(Node):
         self._goal: ServerGoalHandle | None = None
         self._cycle = self._began = self._stops = 0
         self._planned = 0.0
+        self._sealed = False  # the session belongs to a trial: nothing told names the arm
         self._hurt = ""  # a report after which the session ends
         self._safety: SafetyState | None = None
         self._states = publisher(self, "session/state")
@@ -142,7 +144,7 @@ class SessionOrchestrator(Node):
         plan = self._decision.plan
         if plan is not None and self._treatment.pressing is not None:
             level, force = pressed_most(plan.on_mat(self._layout), floats(msg.force))
-            self._state.level = level if force >= PRESSED else ""
+            self._state.level = level if force >= PRESSED and not self._sealed else ""
 
     def _on_safety(self, msg: SafetyState) -> None:
         self._safety = msg
@@ -284,7 +286,9 @@ class SessionOrchestrator(Node):
     def _begin(self, request: RunSession.Goal, person: Prepared, programme: Programme) -> None:
         when = datetime.now().strftime("%Y%m%d-%H%M%S")
         self._state.session_id = f"{when}-{person.person_id}"
-        self._state.programme, self._state.folder = programme.name, ""
+        self._sealed = bool(request.allocation)
+        self._state.programme = TRIAL if self._sealed else programme.name
+        self._state.folder = ""
         self._hurt = ""
         self._decision.begin()
         self._treatment.forget()
@@ -309,7 +313,7 @@ class SessionOrchestrator(Node):
             sham=programme.name == SHAM,
             allocation=request.allocation or None,
         )
-        self._enter(SessionState.INTAKE, programme.title)
+        self._enter(SessionState.INTAKE, TRIAL if self._sealed else programme.title)
         if person.screening is not None:
             found = person.screening
             self._voice.say("screening", f"screening: {found.verdict.name.lower()}", found.log())
@@ -337,13 +341,14 @@ class SessionOrchestrator(Node):
             self._planned = plan.total + 3.0
             self._treatment.begin(plan.on_mat(self._layout))
             start = self._cycle if request.confirm else end + round(PLANNING / self._layout.cycle)
-            for step in plan.steps[1:]:
+            for i, step in enumerate(plan.steps[1:], 1):
                 if step.kind == Rescan.kind:
                     self._enter(SessionState.RESCAN)
                     scan = await self._scan_once(person, "after", start + gap, again=True)
                     start = scan.end_cycle
                 else:
-                    self._enter(SessionState.TREAT, step.detail or step.words)
+                    words = f"step {i}" if self._sealed else step.words
+                    self._enter(SessionState.TREAT, step.detail or words)
                     start = await self._treatment.run(step, start + gap)
         self._enter(SessionState.REPORT)
 
