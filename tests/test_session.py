@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 
 from graphs import session_goal
 from mats import MAT
 from planning import FOLDER
-from spinemat_interfaces.msg import SessionState
+from spinemat.back_model import UP
+from spinemat_interfaces.action import ScanSpine
+from spinemat_interfaces.msg import ComfortReport, SessionState
 from spinemat_session.node import SessionOrchestrator
+from spinemat_session.treating import SessionEnded
+
+
+class Scanner:
+    """In place of the action `scan_spine`: tells of pain while it scans, and ends as wanted."""
+
+    def __init__(self, node: SessionOrchestrator, *pain: int) -> None:
+        self.node, self.pain = node, list(pain)
+        self.goals: list[ScanSpine.Goal] = []
+
+    async def call(self, goal: ScanSpine.Goal, unwanted: Callable[[], bool]) -> ScanSpine.Result:
+        self.goals.append(goal)
+        if self.pain:
+            self.node._on_comfort(ComfortReport(pain=self.pain.pop(0), place="L4"))
+        return ScanSpine.Result(success=not unwanted(), message="cancelled")
+
+    def poll(self) -> None:
+        """Nothing to cancel."""
+
+
+def scan(node: SessionOrchestrator, *pain: int) -> list[np.ndarray]:
+    """Scan a person who reports pain at L4; return the shares that the scans were asked for."""
+    scanner = Scanner(node, *pain)
+    node._scan = scanner  # type: ignore[assignment]
+    person, _ = node._check(node._goal.request)  # type: ignore[union-attr]
+    run = node._scan_once(person, "before", 10)
+    with suppress(StopIteration):
+        run.send(None)
+    return [np.array(goal.share) for goal in scanner.goals]
+
+
+def said(node: SessionOrchestrator) -> list[str]:
+    """Texts of the events from now on."""
+    texts: list[str] = []
+    node._voice.say = lambda kind, text, *a, **k: texts.append(text)  # type: ignore[method-assign]
+    return texts
 
 
 @pytest.fixture
@@ -50,3 +90,22 @@ def test_a_session_of_a_trial_tells_no_arm(node: SessionOrchestrator) -> None:
     assert {(s.programme, s.detail) for s in told} == {("(trial)", "(trial)")}
     told = begin(node, programme="sham")
     assert told[-1].programme == "sham" and told[-1].detail == "Contact without dose"
+
+
+def test_pain_in_a_scan_begins_it_again_with_less_force_there(node: SessionOrchestrator) -> None:
+    begin(node)
+    texts = said(node)
+    first, second = scan(node, 5)
+    assert texts == ["pain 5 of 10 at L4: less force at L4; the scan begins again"]
+    at = np.array(UP) == "L4"
+    assert (second[at] < first[at]).all() and (second[~at] == first[~at]).all()
+    assert len(scan(node, 3)) == 1, "what is noted changes nothing"
+    with pytest.raises(SessionEnded, match="pain was reported in each of 3 scans"):
+        scan(node, 4, 4, 4)
+    assert texts[-1].endswith("the session ends")
+
+
+def test_a_report_without_a_session_says_so(node: SessionOrchestrator) -> None:
+    texts = said(node)
+    node._on_comfort(ComfortReport(pain=5, place="L4"))
+    assert texts == ["comfort: no session runs"]

@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 from spinemat import __version__
 from spinemat.backing_off import TOO_MUCH
 from spinemat.errors import InvalidInput, choice, number
+from spinemat.ledger import PAIN
 from spinemat.scan import GAP
 from spinemat.session_programme import Programme, Rescan, Scan, check, load_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
@@ -45,6 +46,7 @@ STATE_CYCLES = 25  # session/state at 10 Hz
 PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactly
 ANSWER_TIME, ASKED = 1.0, 3  # s of drive time for the supervisor's answer; how often it is asked
 KEEP_TIME = 1.0  # s of drive time between two notes in the record
+SCANS = 3  # times that a scan is begun before a person who reports pain in each is let go (choice)
 SHAM = "sham"  # programme that touches without a dose
 TRIAL = "(trial)"  # in place of a programme whose name or steps would tell the arm
 PRESSED = 3.0  # N on a finger, from which a level counts as pressed (engineering choice)
@@ -87,6 +89,8 @@ class SessionOrchestrator(Node):
         self._planned = 0.0
         self._sealed = False  # the session belongs to a trial: nothing told names the arm
         self._hurt = ""  # a report after which the session ends
+        self._scans = 0  # times that the scan that runs was begun; 0: none runs
+        self._sore = False  # pain was reported in it
         self._safety: SafetyState | None = None
         self._states = publisher(self, "session/state")
         self._voice = Voice(self, self._layout)
@@ -154,14 +158,22 @@ class SessionOrchestrator(Node):
 
     def _on_comfort(self, msg: ComfortReport) -> None:
         """Give way at once; a report that cannot be is refused with an event."""
+        if self._goal is None:
+            self._voice.say("refused", "comfort: no session runs", severity=Event.WARNING)
+            return
         try:
             pain = number("pain", int(msg.pain), 0, 10)
-            places, done = self._treatment.report(pain, msg.place)
+            places, done = self._treatment.report(pain, msg.place, self._scans > 0)
         except InvalidInput as error:
             self._voice.say("refused", f"comfort: {error}", severity=Event.WARNING)
             return
-        if pain >= TOO_MUCH and self._goal is not None:
+        if pain >= TOO_MUCH:
             self._hurt, done = f"pain {pain:g} of 10 was reported", "the session ends"
+        elif pain >= PAIN and self._scans >= SCANS:
+            self._hurt = f"pain was reported in each of {SCANS} scans"
+            done = f"{done}; the session ends"
+        elif pain >= PAIN and self._scans > 0:
+            self._sore, done = True, f"{done}; the scan begins again"
         words = f"pain {pain:g} of 10{f' at {msg.place}' if msg.place else ''}: {done}"
         self._voice.say("comfort", words, {"pain": pain, "place": msg.place, "action": done})
         for place in places:
@@ -376,7 +388,32 @@ class SessionOrchestrator(Node):
     async def _scan_once(
         self, person: Prepared, moment: str, start: int, *, again: bool = False, full: bool = False
     ) -> ScanSpine.Result:
-        goal = ScanSpine.Goal(
+        """Scan; where pain is reported meanwhile, release and begin again with less force there.
+
+        Raises:
+            SessionEnded: there is no result.
+        """
+        try:
+            for self._scans in range(1, SCANS + 1):
+                self._sore = False
+                goal = self._scan_goal(person, start, again=again, full=full)
+                result: ScanSpine.Result = await self._scan.call(
+                    goal, lambda: self._unwanted() or self._sore
+                )
+                if result.success:
+                    self._keeping.scan(moment, result)
+                    return result
+                if self._unwanted() or not self._sore:
+                    break
+                start = self._cycle + round(GAP / self._layout.cycle)
+        finally:
+            self._scans = 0
+        raise SessionEnded(self._why(result.message))
+
+    def _scan_goal(
+        self, person: Prepared, start: int, *, again: bool, full: bool
+    ) -> ScanSpine.Goal:
+        return ScanSpine.Goal(
             sex=person.intake.sex,
             age=person.intake.age,
             stature=person.intake.stature,
@@ -387,11 +424,6 @@ class SessionOrchestrator(Node):
             share=doubles(np.minimum(person.needs.most, self._treatment.share)),
             start_cycle=start,
         )
-        result: ScanSpine.Result = await self._scan.call(goal, self._unwanted)
-        if not result.success:
-            raise SessionEnded(self._why(result.message))
-        self._keeping.scan(moment, result)
-        return result
 
     def _why(self, message: str) -> str:
         s = self._safety

@@ -149,16 +149,19 @@ class Treatment:
         """Note whether the person guards now."""
         self._guarding = active
 
-    def report(self, pain: float, place: str) -> tuple[tuple[str, ...], str]:
+    def report(
+        self, pain: float, place: str, everywhere: bool = False
+    ) -> tuple[tuple[str, ...], str]:
         """Give way to a report of the person; return where it counts, and what is done.
 
-        Without a place it counts where fingers press, or pressed last; before that everywhere.
+        Without a place it counts where fingers press, or pressed last; before that, and where
+        `everywhere` says so, in all regions.
 
         Raises:
             InvalidInput: no such pain or place.
         """
         goal = self.pressing
-        places = (place,) if place else self._here()
+        places = (place,) if place else REGIONS if everywhere else self._here()
         levels = tuple(v for name in places for v in levels_at(name))
         share = after_report(self._share, pain, levels)
         if pain < PAIN:
