@@ -323,6 +323,7 @@ def test_a_course_begins_gently_and_rises_week_by_week() -> None:
     assert course([4, 4], completed=False).share[T7] == pytest.approx(FIRST_WEEK)
     hurt = course([4, 4], comfort=(("T7", 5.0),))
     assert hurt.share[L5] == pytest.approx(FIRST_WEEK)
+    assert hurt.probe[L5] == 1.0 and hurt.probe[T7] < 1.0, "scans of all weeks compare"
     assert "week 3 of 8" in course([4, 4]).notes[0]
     assert advise([], NOW, "daily_5", 0).share.min() == 1.0
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from copy import copy
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,10 +19,15 @@ from graphs import session_goal
 from mats import MAT
 from planning import FOLDER
 from spinemat.back_model import UP
+from spinemat.errors import InvalidInput
 from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import ComfortReport, SessionState
+from spinemat_ros.script import start
 from spinemat_session.node import SessionOrchestrator
+from spinemat_session.record import Dose, Store
 from spinemat_session.treating import SessionEnded
+
+T = TypeVar("T")
 
 
 class Scanner:
@@ -45,9 +52,7 @@ def scan(node: SessionOrchestrator, *pain: int) -> list[np.ndarray]:
     scanner = Scanner(node, *pain)
     node._scan = scanner  # type: ignore[assignment]
     person, _ = node._check(node._goal.request)  # type: ignore[union-attr]
-    run = node._scan_once(person, "before", 10)
-    with suppress(StopIteration):
-        run.send(None)
+    finish(node, node._scan_once(person, "before", 10))
     return [np.array(goal.share) for goal in scanner.goals]
 
 
@@ -80,8 +85,40 @@ def begin(node: SessionOrchestrator, **fields: Any) -> list[SessionState]:
 
     goal = session_goal(**fields)
     node._goal = SimpleNamespace(request=goal, is_cancel_requested=False, publish_feedback=tell)
-    node._begin(goal, *node._check(goal))
+    person, programme = node._check(goal)
+    advice = finish(node, node._decision.look_back(person, programme))
+    node._begin(goal, person, programme, advice)
     return told
+
+
+def finish(node: SessionOrchestrator, script: Coroutine[Any, None, T]) -> T:
+    """Run what waits for drive cycles only, and return its result."""
+    ended: Future[T] = Future()
+
+    async def run() -> None:
+        try:
+            ended.set_result(await script)
+        except Exception as error:
+            ended.set_exception(error)
+
+    start(run())
+    end = time.monotonic() + 60.0
+    while not ended.done():
+        assert time.monotonic() < end, "nothing happened"
+        node._cycles.seen(node._cycles.cycle + 1)
+    return ended.result()
+
+
+def treated(folder: Path, hours: float, *pain: int) -> None:
+    """Let the person have had a session with a full dose at L4 some hours ago."""
+    when = datetime.now().astimezone() - timedelta(hours=hours)
+    with Store(folder / "sessions" / "spinemat.db") as store:
+        name = f"before-{hours:g}"
+        store.begin_session(name, "p1", {}, at=when, programme="demo")
+        store.add_dose(name, [Dose("L4", 3.0, 20.0, 60.0, 30)], at=when)
+        for value in pain:
+            store.add_comfort(name, "T7", value, at=when)
+        store.end_session(name, "completed", at=when)
 
 
 def test_a_session_of_a_trial_tells_no_arm(node: SessionOrchestrator) -> None:
@@ -109,3 +146,27 @@ def test_a_report_without_a_session_says_so(node: SessionOrchestrator) -> None:
     texts = said(node)
     node._on_comfort(ComfortReport(pain=5, place="L4"))
     assert texts == ["comfort: no session runs"]
+
+
+def test_a_scan_presses_less_where_levels_rest_or_hurt(
+    node: SessionOrchestrator, tmp_path: Path
+) -> None:
+    treated(tmp_path, 30.0, 5)
+    treated(tmp_path, 5.0, 5)
+    begin(node)
+    (share,) = scan(node)
+    wanted = {v: 1.0 for v in UP} | {"L4": 0.5, "T7": 0.6}
+    assert dict(zip(UP, share, strict=True)) == pytest.approx(wanted)
+    again, sore = scan(node, 5)
+    at = np.array(UP) == "L4"
+    assert again[at] == 0.5 and sore[at] == pytest.approx(0.3)
+
+
+def test_a_third_session_is_refused_before_anything_moves(
+    node: SessionOrchestrator, tmp_path: Path
+) -> None:
+    treated(tmp_path, 10.0)
+    treated(tmp_path, 5.0)
+    with pytest.raises(InvalidInput, match="2 sessions within 20 h"):
+        begin(node)
+    begin(node, programme="sham")

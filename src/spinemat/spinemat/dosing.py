@@ -70,8 +70,7 @@ def plan_session(
     """
     needs, advice = needs or Needs.none(), advice or Advice.none()
     timing = check(programme, layout)
-    if advice.wait is not None and timing.pressing > 0.0:
-        raise InvalidInput("ledger", "a session now", advice.notes[-1])
+    check_wait(timing.pressing, advice)
     if felt.height.shape != (layout.n,):
         raise InvalidInput("felt.height", felt.height.shape, f"shape ({layout.n},)")
     on_mat = OnMat(layout, intake.mass, felt.x, felt.height)
@@ -104,6 +103,16 @@ def plan_session(
         levels=levels,
         notes=(*needs.notes, *advice.notes, *planner.notes),
     )
+
+
+def check_wait(pressing: float, advice: Advice) -> None:
+    """Check that a session which presses for so long, s, may begin now; scans and contact may.
+
+    Raises:
+        InvalidInput: there were too many of late.
+    """
+    if advice.wait is not None and pressing > 0.0:
+        raise InvalidInput("ledger", "a session now", advice.notes[-1])
 
 
 class _Planner:

@@ -4,6 +4,7 @@ Pure functions over sessions that are over. All rules and numbers are engineerin
 are printed in `docs/programmes.md`:
 
 - Unknown: where earlier sessions cannot be read, every level counts as one that rests.
+- Scans: their probes get what rest and reports leave of their force, whatever the week.
 - Rest: a level that had a full dose less than 20 h ago gets half of the force. A full dose is a
   peak of half of the region's press ceiling, or 2 J. At most two sessions with a dose in 20 h.
 - Progress (only in a course of some weeks): the first week has 0.6 of the programme's force, each
@@ -97,12 +98,14 @@ class Advice:
 
     Attributes:
         share: of the force, at each level, shape (24,), 0 to 1.
+        probe: of a scan's probe, as above: without the step of a course, so that scans compare.
         why: sentences for each level.
         notes: sentences about the whole.
         wait: until when no session may begin, and why in `notes`; None: now is well.
     """
 
     share: Array
+    probe: Array
     why: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     wait: datetime | None = None
@@ -110,13 +113,14 @@ class Advice:
     @staticmethod
     def none() -> Advice:
         """Nothing is known of any session before."""
-        return Advice(np.ones(len(UP)), ((),) * len(UP))
+        return Advice(np.ones(len(UP)), np.ones(len(UP)), ((),) * len(UP))
 
     @staticmethod
     def unknown() -> Advice:
         """What was done in the last days cannot be said: every level counts as one that rests."""
         why = f"Sessions before this one are not known: force × {RESTING:g}."
-        return Advice(np.full(len(UP), RESTING), ((why,),) * len(UP), (why,))
+        share = np.full(len(UP), RESTING)
+        return Advice(share, share, ((why,),) * len(UP), (why,))
 
 
 def advise(
@@ -148,6 +152,7 @@ def advise(
             f" {session.peak[i]:.0f} N), less than {REST / timedelta(hours=1):.0f} h:"
             f" force × {RESTING:g}."
         )
+    probe = share.copy()
     if weeks > 0:
         course, words = progress([s for s in order if s.programme == programme], now, weeks)
         share *= course
@@ -163,7 +168,7 @@ def advise(
             f"{len(recent)} sessions within {REST / timedelta(hours=1):.0f} h; the next one may"
             f" begin at {wait:%Y-%m-%d %H:%M %Z}."
         )
-    return Advice(share, tuple(tuple(said) for said in why), tuple(notes), wait)
+    return Advice(share, probe, tuple(tuple(said) for said in why), tuple(notes), wait)
 
 
 def _after_reports(order: Sequence[PastSession]) -> tuple[Array, list[list[str]]]:

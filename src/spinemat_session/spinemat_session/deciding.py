@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from rclpy.node import Node
 
+from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
+from spinemat.ledger import Advice
 from spinemat.plan import SessionPlan, edit
 from spinemat.plan_record import plan_to_mapping
 from spinemat.session_programme import Programme
@@ -21,7 +23,7 @@ from spinemat_ros.calls import CycleWaiter
 from spinemat_ros.node import Voice, header, publisher
 from spinemat_session.intake import Prepared
 from spinemat_session.keeping import Keeping, clock
-from spinemat_session.planning import felt_by, history, make_plan, plan_message
+from spinemat_session.planning import advice_now, felt_by, plan_message
 from spinemat_session.record.faults import StoreError
 from spinemat_session.record.store import Store
 from spinemat_session.treating import LOOK, SessionEnded
@@ -45,6 +47,7 @@ class Decision:
 
     Attributes:
         plan: of the session that runs, or of the last one.
+        advice: of the ledger for that session.
     """
 
     def __init__(
@@ -63,12 +66,35 @@ class Decision:
         self._plans = publisher(node, "plan")
         self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self.plan: SessionPlan | None = None
+        self.advice = Advice.none()
         self._waiting = False
         self._decided: bool | None = None  # what a clinician said of the plan
 
-    def begin(self) -> None:
-        """Forget the session before."""
+    def begin(self, advice: Advice) -> None:
+        """Forget the session before; `advice` is of `look_back`."""
+        self.advice = advice
         self.plan, self._decided, self._waiting = None, None, False
+
+    async def look_back(self, person: Prepared, programme: Programme) -> Advice:
+        """Ask the record what earlier sessions mean for one that begins now.
+
+        Raises:
+            InvalidInput: it is too early for another one.
+        """
+
+        def ask() -> Advice:
+            with Store(str(self._keeping.url)) as store:
+                return advice_now(store, person.person_id, programme, clock())
+
+        if self._keeping.url is None:
+            return replace(Advice.none(), notes=(NO_HISTORY,))
+        try:
+            return await self._elsewhere(ask)
+        except StoreError as error:
+            words = f"sessions before this one are not known: {error}"
+            self._voice.say("record", words, severity=Event.WARNING)
+            unknown = Advice.unknown()
+            return replace(unknown, notes=(*unknown.notes, words))
 
     async def make(
         self,
@@ -83,26 +109,16 @@ class Decision:
         Raises:
             SessionEnded: no plan is possible, it was declined, or the session is over.
         """
-        now = clock()
 
         def think() -> SessionPlan:
-            past = []
-            if self._keeping.url is not None:
-                with Store(self._keeping.url) as store:
-                    past = history(store, person.person_id, now, session_id)
-            return make_plan(programme, self._layout, person, felt_by(scan), past, now)
+            return plan_session(
+                programme, self._layout, person.intake, felt_by(scan), person.needs, self.advice
+            )
 
         try:
             self.plan = await self._elsewhere(think)
         except InvalidInput as error:
             raise SessionEnded(str(error)) from error
-        except StoreError as error:
-            words = f"sessions before this one are not known: {error}"
-            self._voice.say("record", words, severity=Event.WARNING)
-            plan = make_plan(programme, self._layout, person, felt_by(scan), None, now)
-            self.plan = replace(plan, notes=(*plan.notes, words))
-        if self._keeping.url is None:
-            self.plan = replace(self.plan, notes=(*self.plan.notes, NO_HISTORY))
         self._waiting = confirm
         self._show(session_id)
         end = self._cycles.cycle + round(CONFIRM_TIME / self._layout.cycle)

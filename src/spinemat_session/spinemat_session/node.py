@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from spinemat import __version__
 from spinemat.backing_off import TOO_MUCH
 from spinemat.errors import InvalidInput, choice, number
-from spinemat.ledger import PAIN
+from spinemat.ledger import PAIN, Advice
 from spinemat.scan import GAP
 from spinemat.session_programme import Programme, Rescan, Scan, check, load_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
@@ -278,11 +278,13 @@ class SessionOrchestrator(Node):
             for call in (self._scan, self._press):
                 await call.find()
             self._check_graph(request)
+            advice = await self._decision.look_back(person, programme)
+            self._check_graph(request)  # another session may have begun meanwhile
         except InvalidInput as error:
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
             return Ending.ABORTED, RunSession.Result(success=False, message=str(error))
         self._goal = handle
-        self._begin(request, person, programme)
+        self._begin(request, person, programme, advice)
         message = ""
         try:
             await self._session(request, person, programme)
@@ -295,14 +297,16 @@ class SessionOrchestrator(Node):
             self.get_logger().error(message)
         return await self._end(handle, message)
 
-    def _begin(self, request: RunSession.Goal, person: Prepared, programme: Programme) -> None:
+    def _begin(
+        self, request: RunSession.Goal, person: Prepared, programme: Programme, advice: Advice
+    ) -> None:
         when = datetime.now().strftime("%Y%m%d-%H%M%S")
         self._state.session_id = f"{when}-{person.person_id}"
         self._sealed = bool(request.allocation)
         self._state.programme = TRIAL if self._sealed else programme.name
         self._state.folder = ""
         self._hurt = ""
-        self._decision.begin()
+        self._decision.begin(advice)
         self._treatment.forget()
         if self._sessions:
             try:
@@ -413,6 +417,7 @@ class SessionOrchestrator(Node):
     def _scan_goal(
         self, person: Prepared, start: int, *, again: bool, full: bool
     ) -> ScanSpine.Goal:
+        before = self._decision.advice.probe
         return ScanSpine.Goal(
             sex=person.intake.sex,
             age=person.intake.age,
@@ -421,7 +426,7 @@ class SessionOrchestrator(Node):
             stiffness=True,
             full=full,
             same_person=again,
-            share=doubles(np.minimum(person.needs.most, self._treatment.share)),
+            share=doubles(self._treatment.share * np.minimum(person.needs.most, before)),
             start_cycle=start,
         )
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from spinemat.backing_off import levels_at
-from spinemat.dosing import plan_session
-from spinemat.layout import MatLayout
+from spinemat.dosing import check_wait
 from spinemat.ledger import Advice, PastSession, advise
 from spinemat.level_dose import Felt
 from spinemat.plan import SessionPlan
-from spinemat.session_programme import Programme
+from spinemat.session_programme import Programme, time_of
 from spinemat.stiffness import LevelEstimate
 from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import LevelDose, LevelStiffness
 from spinemat_interfaces.msg import SessionPlan as PlanMessage
 from spinemat_ros.codec import floats
-from spinemat_session.intake import Prepared
 from spinemat_session.record.found import PastSession as StoredSession
 from spinemat_session.record.store import Store
 
@@ -37,16 +34,20 @@ def felt_by(scan: ScanSpine.Result) -> Felt:
     return Felt.of_scan(height.reshape(-1), levels)
 
 
-def history(store: Store, person_id: str, now: datetime, running: str) -> list[PastSession]:
-    """Sessions of a person before the one that runs, as the ledger reckons with them.
+def advice_now(store: Store, person_id: str, programme: Programme, now: datetime) -> Advice:
+    """What a person's sessions so far mean for one that begins now.
 
     One that was never ended, because the mat lost its power or the database, counts as well.
 
     Raises:
+        InvalidInput: it is too early for another session.
         StoreError: the database cannot say.
     """
     past = store.past_doses(person_id, now - REMEMBERED)
-    return [_past(session, now) for session in past if session.session_id != running]
+    sessions = [_past(session, now) for session in past]
+    advice = advise(sessions, now, programme.name, programme.weeks)
+    check_wait(sum(time_of(phase).pressing for phase in programme.phases), advice)
+    return advice
 
 
 def _past(session: StoredSession, now: datetime) -> PastSession:
@@ -59,34 +60,6 @@ def _past(session: StoredSession, now: datetime) -> PastSession:
         session.completed,
         session.programme,
     )
-
-
-def make_plan(
-    programme: Programme,
-    layout: MatLayout,
-    person: Prepared,
-    felt: Felt,
-    past: Sequence[PastSession] | None,
-    now: datetime,
-) -> SessionPlan:
-    """Plan a session of a person who was scanned.
-
-    Args:
-        programme: what is wanted.
-        layout: the mat.
-        person: who, with what screening says.
-        felt: what the scan felt.
-        past: sessions before; None: they cannot be read.
-        now: with a time zone.
-
-    Raises:
-        InvalidInput: the plan is not possible, or it is too early for another session.
-    """
-    if past is None:
-        advice = Advice.unknown()
-    else:
-        advice = advise(past, now, programme.name, programme.weeks)
-    return plan_session(programme, layout, person.intake, felt, person.needs, advice)
 
 
 def plan_message(plan: SessionPlan, session_id: str, waiting: bool) -> PlanMessage:
