@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from people import PERSONS
 from planning import (
     ADULT,
     LAYOUT,
@@ -110,7 +111,7 @@ def test_two_people_with_the_same_complaint_get_different_plans_with_reasons() -
     assert any("Screening" in why and "0.70" in why for why in careful.why)
     assert any("surely stiffer" in why for why in careful.why)
     assert any("neither more force" in why for why in careful.why)
-    assert any("one set more" in why for why in free.why)
+    assert any("One set more" in why for why in free.why)
     assert "Disc, mild." in plans[0].notes
     for plan, mass in zip(plans, (84.0, 80.0), strict=True):
         assert_within_limits(plan)
@@ -149,8 +150,9 @@ def test_stiffer_levels_get_more_and_softer_ones_less() -> None:
     )
     assert stiff.cycles > even.cycles > soft.cycles
     assert stiff.peak >= even.peak > soft.peak
-    assert any("one set more" in why for why in stiff.why)
+    assert any("One set more" in why for why in stiff.why)
     assert any("for stability" in why for why in soft.why)
+    assert any("One set fewer" in why for why in soft.why)
     unsure = dose("mobile_spine", felt(ADULT, 0.35, T7=1.4)).levels[T7]
     assert unsure.cycles < stiff.cycles and unsure.peak < stiff.peak
 
@@ -180,6 +182,26 @@ def test_one_set_more_goes_where_most_is_asked_and_only_while_there_is_time() ->
     assert sets[3] == 4  # the strongest phase, which asks for three
     assert plan.total <= 1.2 * 60.0 * PROGRAMMES["lower_back"].minutes
     assert any("no time" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("name", ["lower_back", "daily_10", "mobile_spine"])
+@pytest.mark.parametrize("person", ["degeneration_45", "desk_worker", "athlete_25"])
+def test_a_set_more_is_told_where_the_presses_grew_and_nowhere_else(
+    person: str, name: str
+) -> None:
+    record = load_person(PERSONS / f"{person}.yaml")
+    who, own = record.measures, Needs.of_answers(record, screen(record))
+    for scan in (felt(who), felt(who, L2=1.4, T7=1.4)):
+        plain = replace(scan, value=felt(who).value)
+        given, without = (
+            plan_session(PROGRAMMES[name], LAYOUT, who, s, n).levels
+            for s, n in ((scan, own), (plain, replace(own, emphasis=np.zeros(len(UP)))))
+        )
+        for dose, less in zip(given, without, strict=True):
+            if any("One set more" in why for why in dose.why):
+                assert dose.cycles > less.cycles
+            else:
+                assert not any("one set more" in why for why in dose.why)
 
 
 def test_a_level_that_is_not_pressed_says_which_of_the_three_reasons_it_has() -> None:

@@ -127,6 +127,7 @@ class _Planner:
         self.asked, self.possible = np.zeros((2, len(UP)))  # share; N within regional sums
         self.dosed = np.zeros(len(on_mat.layout.rows), dtype=bool)  # rows that press a dose
         self.wanted: set[str] = set()  # levels at which the programme wants a dose
+        self.more, self.fewer = np.zeros((2, len(UP)), dtype=bool)  # levels whose sets changed
         beside = on_mat.beside
         near = np.where(beside, on_mat.shares, 0.0) + 1e-9 * beside
         self.caution = np.where(beside, rule.caution, 1.0).min(axis=1)
@@ -181,6 +182,10 @@ class _Planner:
                 f" the {region} region's weight, and less beside a more delicate region:"
                 f" {self.possible[k]:.1f} N instead."
             )
+        sets = int(self.rule.sets[k])
+        if (sets > 0 and self.more[k]) or (sets < 0 and self.fewer[k]):
+            changed = f"One set {'more' if sets > 0 else 'fewer'} than the programme asks for."
+            return (*said, *self.rule.why[k], changed)
         return (*said, *self.rule.why[k])
 
     def _why_not(self, k: int) -> tuple[str, ...]:
@@ -266,6 +271,10 @@ class _Planner:
         sets = np.full(rows.size, phase.sets)
         if isinstance(phase, Mobilise) and phase.share > 0.0:
             sets = np.clip(phase.sets + self._sets[rows], 1, phase.sets + (i in self.granted))
+            beside = self.on_mat.beside[rows]
+            given = np.where(beside, sets[:, None], 0).max(axis=0)
+            self.more |= given > phase.sets
+            self.fewer |= (given > 0) & (given < phase.sets)
         goals: dict[int, PressGoal] = {}  # by how many rows take part
         most = 0.0
         for number in range(1, int(sets.max()) + 1):

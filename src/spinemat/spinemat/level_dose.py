@@ -181,7 +181,7 @@ class LevelRule:
         caution: factor that nothing may raise, 0 to 1.
         ceiling: share of the press limit that nothing may exceed, 0 to 1.
         drive: factor on top, about `LEAST_SOFT` times `CAREFUL` to `MOST_STIFF`.
-        sets: sets more or fewer, -1, 0 or 1.
+        sets: sets more or fewer that are wanted, -1, 0 or 1; time and neighbours decide.
         may_add: whether anything beside may get a set more, bool.
         why: sentences per level.
     """
@@ -236,7 +236,7 @@ def level_rules(intake: Intake, felt: Felt, needs: Needs, advice: Advice) -> Lev
             )
         if needs.emphasis[i] >= EMPHASIS and sets[i] == 0:
             sets[i] = 1
-            said.append(f"Complaints point here ({needs.emphasis[i]:.0%}): one set more.")
+            said.append(f"Complaints point here ({needs.emphasis[i]:.0%}).")
         if not may_add[i] and (sets[i] > 0 or drive[i] > 1.0):
             sets[i], drive[i] = min(sets[i], 0), min(drive[i], 1.0)
             said.append("Screening or age: neither more force nor more sets than without it.")
@@ -256,10 +256,10 @@ def _of_stiffness(
     surely = ratio * (1.0 - spread)
     if surely >= STIFF:
         factor, more = min(surely, MOST_STIFF), 1
-        said = [f"{seen}, surely stiffer: force × {factor:.2f} and one set more."]
+        said = [f"{seen}, surely stiffer: force × {factor:.2f}."]
     elif ratio <= SOFT:
         factor, more = max(ratio, LEAST_SOFT), -1
-        said = [f"{seen}, softer: force × {factor:.2f} and one set fewer, for stability."]
+        said = [f"{seen}, softer: force × {factor:.2f}, for stability."]
     else:
         factor, more = 1.0, 0
         said = [f"{seen}: within what counts as even."]
