@@ -14,14 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import rclpy
+from std_msgs.msg import Header
 
 from graphs import session_goal
 from mats import MAT
 from planning import FOLDER
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
+from spinemat_bringup.cli_common import Cue
 from spinemat_interfaces.action import ScanSpine
-from spinemat_interfaces.msg import ComfortReport, SessionState
+from spinemat_interfaces.msg import BreathingCue, ComfortReport, SessionState
+from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
 from spinemat_session.node import SessionOrchestrator
 from spinemat_session.record import Dose, Store
@@ -170,3 +173,14 @@ def test_a_third_session_is_refused_before_anything_moves(
     with pytest.raises(InvalidInput, match="2 sessions within 20 h"):
         begin(node)
     begin(node, programme="sham")
+
+
+def test_the_terminal_leads_the_breath_only_while_somebody_says_so() -> None:
+    cue = Cue()
+
+    def at(seconds: float) -> SessionState:
+        return SessionState(header=Header(stamp=stamp(round(1e9 * seconds))))
+
+    assert cue(at(1.0)) == ""
+    cue.heard(BreathingCue(header=at(2.0).header, text="breathe in"))
+    assert cue(at(2.2)) == "breathe in" and cue(at(3.0)) == ""

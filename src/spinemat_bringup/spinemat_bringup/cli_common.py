@@ -30,6 +30,7 @@ PHASES = (
     "aborted",
 )
 TREAT = PHASES.index("treat")
+CUE_FRESH = 0.5  # s of drive time; cues come ten times a second
 SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
 
 console = Console()
@@ -171,12 +172,32 @@ def share_bar(words: str, total: float) -> Iterator[Callable[[float], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
+class Cue:
+    """What to do with the breath, for `session_bar`; empty once nobody has said it for a while."""
+
+    def __init__(self) -> None:
+        self._text, self._until = "", 0.0
+
+    def heard(self, message: Any) -> None:
+        """Take a message of `breathing/cue`."""
+        self._text, self._until = message.text, _seconds(message) + CUE_FRESH
+
+    def __call__(self, state: Any) -> str:
+        """What to do at the time of a message of `session/state`."""
+        return self._text if _seconds(state) <= self._until else ""
+
+
+def _seconds(message: Any) -> float:
+    """Drive time of a message, s."""
+    return float(message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec)
+
+
 @contextmanager
-def session_bar(cue: Callable[[], str] = lambda: "") -> Iterator[Callable[[Any], None]]:
+def session_bar(cue: Callable[[Any], str] = lambda _state: "") -> Iterator[Callable[[Any], None]]:
     """Show a session's progress: phase, bar, time left, where it presses, and lead the breath.
 
     Args:
-        cue: says what to do with the breath now; empty: nothing.
+        cue: says what to do with the breath at the time of a state; empty: nothing.
     """
     columns = (
         TextColumn("{task.fields[phase]:<11}"),
@@ -204,7 +225,7 @@ def session_bar(cue: Callable[[], str] = lambda: "") -> Iterator[Callable[[Any],
                 left=left,
                 detail=state.detail,
                 where=f"{state.level} {state.force:.0f} N" if treats and state.level else "",
-                cue=cue() if treats else "",
+                cue=cue(state) if treats else "",
             )
             line = f"{phase}{': ' if state.detail else ''}{state.detail}"
             if not interactive and line != said:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinemat_bringup.cli_common import (
+    Cue,
     Interrupt,
     console,
     input_errors,
@@ -90,14 +91,9 @@ def session_run(
         goal.allocation = _arm(person_file, trial, database)
         goal.programme = SHAM if goal.allocation == SHAM else programme
     with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
-        cue = ""
-
-        def on_cue(message: Any) -> None:
-            nonlocal cue
-            cue = message.text
-
-        client.listen("breathing/cue", on_cue)
-        with session_bar(lambda: cue) as show:
+        cue = Cue()
+        client.listen("breathing/cue", cue.heard)
+        with session_bar(cue) as show:
             result = client.run_session(goal, show, interrupt.wanted)
         if result.success and result.folder:
             client.wait_recorded(result.folder)
