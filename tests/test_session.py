@@ -23,7 +23,7 @@ from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import Cue
 from spinemat_interfaces.action import ScanSpine
-from spinemat_interfaces.msg import BreathingCue, ComfortReport, SessionState
+from spinemat_interfaces.msg import BreathingCue, ComfortReport, FingerState, SessionState
 from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
 from spinemat_session.node import SessionOrchestrator
@@ -184,3 +184,22 @@ def test_the_terminal_leads_the_breath_only_while_somebody_says_so() -> None:
     assert cue(at(1.0)) == ""
     cue.heard(BreathingCue(header=at(2.0).header, text="breathe in"))
     assert cue(at(2.2)) == "breathe in" and cue(at(3.0)) == ""
+
+
+def test_waiting_and_pauses_leave_the_time_left_as_it_is(node: SessionOrchestrator) -> None:
+    told = begin(node)
+    cycle = round(1.0 / node._layout.cycle)
+
+    def left(seconds: float) -> float:
+        node._on_fingers(FingerState(cycle=round(seconds * cycle)))
+        return told[-1].time_left
+
+    first = left(10.0)
+    assert left(20.0) == pytest.approx(first - 10.0)
+    node._decision.waiting = True
+    assert left(300.0) == pytest.approx(first - 10.0)
+    node._decision.waiting = False
+    node._enter(SessionState.PAUSED)
+    assert left(400.0) == pytest.approx(first - 10.0)
+    node._enter(SessionState.TREAT)
+    assert left(405.0) == pytest.approx(first - 15.0)

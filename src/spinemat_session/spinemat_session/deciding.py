@@ -48,6 +48,7 @@ class Decision:
     Attributes:
         plan: of the session that runs, or of the last one.
         advice: of the ledger for that session.
+        waiting: somebody has to confirm the plan.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Decision:
         self._thinker = ThreadPoolExecutor(max_workers=1)  # heartbeats go on meanwhile
         self.plan: SessionPlan | None = None
         self.advice = Advice.none()
-        self._waiting = False
+        self.waiting = False
         self._decided: bool | None = None  # what a clinician said of the plan
 
     def begin(self, advice: Advice) -> None:
         """Forget the session before; `advice` is of `look_back`."""
         self.advice = advice
-        self.plan, self._decided, self._waiting = None, None, False
+        self.plan, self._decided, self.waiting = None, None, False
 
     async def look_back(self, person: Prepared, programme: Programme) -> Advice:
         """Ask the record what earlier sessions mean for one that begins now.
@@ -119,15 +120,18 @@ class Decision:
             self.plan = await self._elsewhere(think)
         except InvalidInput as error:
             raise SessionEnded(str(error)) from error
-        self._waiting = confirm
+        self.waiting = confirm
         self._show(session_id)
         end = self._cycles.cycle + round(CONFIRM_TIME / self._layout.cycle)
-        while self._waiting:
-            if self._cycles.cycle > end:
-                raise SessionEnded(f"nobody confirmed the plan within {CONFIRM_TIME:g} s")
-            if self._unwanted():
-                raise SessionEnded(self._why("ended while the plan waited"))
-            await self._cycles.until(self._cycles.cycle + LOOK)
+        try:
+            while self.waiting:
+                if self._cycles.cycle > end:
+                    raise SessionEnded(f"nobody confirmed the plan within {CONFIRM_TIME:g} s")
+                if self._unwanted():
+                    raise SessionEnded(self._why("ended while the plan waited"))
+                await self._cycles.until(self._cycles.cycle + LOOK)
+        finally:
+            self.waiting = False
         if self._decided is False:
             raise SessionEnded("the plan was declined")
         if confirm:
@@ -139,7 +143,7 @@ class Decision:
     def confirm(self, request: ConfirmPlan.Request, response: ConfirmPlan.Response) -> Any:
         """Apply a clinician's changes all or none, and go on or end."""
         try:
-            if self.plan is None or not self._waiting:
+            if self.plan is None or not self.waiting:
                 raise InvalidInput("confirm_plan", "no plan waits", "while a plan waits")
             if not request.by.strip():
                 raise InvalidInput("by", request.by, "who decides: a synthetic id")
@@ -153,7 +157,7 @@ class Decision:
         except InvalidInput as error:
             response.success, response.message = False, str(error)
             return response
-        self.plan, self._decided, self._waiting = plan, bool(request.accept), False
+        self.plan, self._decided, self.waiting = plan, bool(request.accept), False
         said = "confirmed" if request.accept else "declined"
         changes = ", ".join(
             f"{v} × {f:g}" for v, f in zip(request.levels, request.factors, strict=True)
@@ -166,12 +170,12 @@ class Decision:
 
     def _show(self, session_id: str) -> None:
         assert self.plan is not None
-        message = plan_message(self.plan, session_id, self._waiting)
+        message = plan_message(self.plan, session_id, self.waiting)
         message.header = header(self._node, self._voice.now)
         self._plans.publish(message)
         for step in self.plan.steps:
             self._voice.say("plan", step.words)
-        if self._waiting:
+        if self.waiting:
             self._enter(SessionState.PLAN, "waits for confirm_plan")
 
     async def _elsewhere(self, work: Callable[[], T]) -> T:

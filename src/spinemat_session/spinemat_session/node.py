@@ -86,6 +86,7 @@ class SessionOrchestrator(Node):
         self._state = SessionState(phase=SessionState.IDLE)
         self._goal: ServerGoalHandle | None = None
         self._cycle = self._began = self._stops = 0
+        self._waited = 0  # cycles of a session that bring its end no nearer
         self._planned = 0.0
         self._sealed = False  # the session belongs to a trial: nothing told names the arm
         self._hurt = ""  # a report after which the session ends
@@ -128,6 +129,8 @@ class SessionOrchestrator(Node):
     # -- listening -------------------------------------------------------------------------
 
     def _on_fingers(self, msg: FingerState) -> None:
+        if self._state.phase == SessionState.PAUSED or self._decision.waiting:
+            self._waited += msg.cycle - self._cycle
         self._cycle = msg.cycle
         self._voice.tick(msg.cycle, nanoseconds(msg.header.stamp))
         self._treatment.on_fingers(msg)
@@ -183,7 +186,7 @@ class SessionOrchestrator(Node):
         s = self._state
         s.header = header(self, self._voice.now)
         if self._goal is not None and self._planned > 0.0:
-            spent = (self._cycle - self._began) * self._layout.cycle
+            spent = (self._cycle - self._began - self._waited) * self._layout.cycle
             s.progress = min(spent / max(self._planned, spent + 1.0), 0.99)
             s.time_left = max(self._planned - spent, 0.0)
         self._states.publish(s)
@@ -315,7 +318,7 @@ class SessionOrchestrator(Node):
             except OSError as error:
                 words = f"no record: {error.filename}: {error.strerror}"
                 self._voice.say("record", words, severity=Event.WARNING)
-        self._began = self._cycle
+        self._began, self._waited = self._cycle, 0
         self._planned = 3.0 + sum(time_of(phase).total for phase in programme.phases)
         self._stops = self._safety.stops if self._safety else 0
         self._keeping.begin(
@@ -399,7 +402,7 @@ class SessionOrchestrator(Node):
         """
         try:
             for self._scans in range(1, SCANS + 1):
-                self._sore = False
+                self._sore, begun = False, self._cycle
                 goal = self._scan_goal(person, start, again=again, full=full)
                 result: ScanSpine.Result = await self._scan.call(
                     goal, lambda: self._unwanted() or self._sore
@@ -409,6 +412,7 @@ class SessionOrchestrator(Node):
                     return result
                 if self._unwanted() or not self._sore:
                     break
+                self._waited += self._cycle - begun
                 start = self._cycle + round(GAP / self._layout.cycle)
         finally:
             self._scans = 0
