@@ -298,19 +298,23 @@ def test_an_anonymous_export_names_nobody(record: Path, tmp_path: Path) -> None:
 
 def test_delete_asks_and_leaves_nothing(record: Path, tmp_path: Path) -> None:
     delete = ("record", "delete", "p-1", "--database", record)
-    status, output = spinemat(*delete, answer="n\n")
-    assert status == 1 and "3 sessions and their folders for good?" in output
-    assert (tmp_path / "s0-p-1").exists()
-    status, output = spinemat(*delete, answer="y\n")
+    for person in ("p-1", "p-2"):
+        assert spinemat("record", "report", person, "--database", record, cwd=tmp_path)[0] == 0
+    status, output = spinemat(*delete, answer="n\n", cwd=tmp_path)
+    assert status == 1 and "3 sessions, their folders and reports for good?" in output
+    assert (tmp_path / "s0-p-1").exists() and (tmp_path / "reports" / "p-1").exists()
+    status, output = spinemat(*delete, answer="y\n", cwd=tmp_path)
     assert status == 0 and "Deleted for good" in output
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["p-2"]
     assert not list(tmp_path.glob("s*-p-1")) and (tmp_path / "s0-p-2").exists()
     with Store(record) as store:
         assert store.sessions("p-1") == [] and len(store.sessions("p-2")) == 3
     status, output = spinemat(*delete, "--yes")
     assert status == 1 and "person p-1" in output
     status, output = spinemat("record", "delete", "p-2", "--yes", "--keep-folders",
-                              "--database", record)  # fmt: skip
+                              "--database", record, cwd=tmp_path)  # fmt: skip
     assert status == 0 and f"Still there: {tmp_path / 's0-p-2'}" in output
+    assert "Still there: reports/p-2" in output
 
 
 def test_a_record_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from spinemat_session.record.trends import Hands, LevelTrend, Week
 
 SESSIONS = Path("sessions")
+REPORTS = Path("reports")  # with one folder for each person
 
 database_option = click.option(
     "--database",
@@ -133,14 +135,21 @@ def record_export(folder: Path, kind: str, anonymous: bool, unsealed: bool, data
 def record_delete(
     person: str, yes: bool, keep_folders: bool, sessions: Path | None, database: str
 ) -> None:
-    """Delete everything of PERSON for good; copies elsewhere are beyond it."""
+    """Delete everything of PERSON for good, also ./reports/PERSON; copies elsewhere stay."""
     with opened(database) as store:
         count = len(store.sessions(person))
-        what = f"{person}: {count} sessions" + ("" if keep_folders else " and their folders")
+        what = f"{person}: {count} sessions" + (
+            "" if keep_folders else ", their folders and reports"
+        )
         if not yes:
             click.confirm(f"Delete {what} for good?", abort=True)
         journals = sessions or (store.file.parent if store.file else SESSIONS)
         left = store.delete_person(person, journals=journals, folders=not keep_folders)
+    reports = REPORTS / person
+    if person.strip(".") and reports.is_dir():
+        if not keep_folders:
+            shutil.rmtree(reports, ignore_errors=True)
+        left += [reports] if reports.exists() else []
     tell(f"Deleted for good: {what}.")
     for path in left:
         tell(f"Still there: {path}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from spinemat_bringup.cli_common import input_errors, mat_option, tell
-from spinemat_bringup.cli_record import database_option, opened, record_group
+from spinemat_bringup.cli_record import REPORTS, database_option, opened, record_group
 
 
 def report_after(folder: Path) -> None:
@@ -44,7 +44,7 @@ def record_report(person: str, out: Path | None, database: str) -> None:
         course = course_of(store, person, datetime.now().date())
     try:
         extra = {"software": f"SpineMat {software_version()}"}
-        page = write_course(out or Path("reports") / person, course, extra)
+        page = write_course(out or REPORTS / person, course, extra)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     tell(f"Report: {page}")
