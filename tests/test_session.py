@@ -203,3 +203,12 @@ def test_waiting_and_pauses_leave_the_time_left_as_it_is(node: SessionOrchestrat
     assert left(400.0) == pytest.approx(first - 10.0)
     node._enter(SessionState.TREAT)
     assert left(405.0) == pytest.approx(first - 15.0)
+
+
+def test_what_a_person_says_in_words_is_kept(node: SessionOrchestrator, tmp_path: Path) -> None:
+    begin(node)
+    node._on_comfort(ComfortReport(pain=2, place="L4", words="it burns\n"))
+    node._keeping.close()
+    with Store(tmp_path / "sessions" / "spinemat.db") as store:
+        (event,) = store.session(node._state.session_id)["events"]
+    assert event["text"] == "pain 2 of 10 at L4: noted (in their words: it burns)"

@@ -177,8 +177,13 @@ class SessionOrchestrator(Node):
             done = f"{done}; the session ends"
         elif pain >= PAIN and self._scans > 0:
             self._sore, done = True, f"{done}; the scan begins again"
+        own = msg.words.strip()
         words = f"pain {pain:g} of 10{f' at {msg.place}' if msg.place else ''}: {done}"
-        self._voice.say("comfort", words, {"pain": pain, "place": msg.place, "action": done})
+        words += f" (in their words: {own})" if own else ""
+        told = {"pain": pain, "place": msg.place, "action": done, "words": own}
+        self._voice.say("comfort", words, told)
+        if own:
+            self._keeping.event("comfort", words)
         for place in places:
             self._keeping.comfort(place, pain, done)
 
