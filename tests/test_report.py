@@ -19,6 +19,7 @@ import pytest
 
 from made_up_session import STEP, MadeUpSession
 from spinemat.layout import load_layout
+from spinemat_bringup.cli_report import report_after
 from spinemat_bringup.reporting import course_of
 from spinemat_recording.change import NO_CHANGE, NOT_TWICE, compare
 from spinemat_recording.course import Course, Hands, LevelCourse, Visit, Week, write_course
@@ -415,6 +416,24 @@ def test_the_database_hands_over_the_course(tmp_path: Path) -> None:
     assert second.programme == "(trial)" and math.isnan(second.work), "an arm stays hidden"
     write_course(tmp_path, found, {})
     assert table(tmp_path, "sessions")[1]["work_j"] == ""
+
+
+def test_the_report_after_a_session_has_the_weeks_of_the_mats_own_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sessions" / "s-2"
+    MadeUpSession(LAYOUT, folder, 6.0, truth=False, stop=False).write()
+    with Store(tmp_path / "elsewhere.db") as store:
+        for i in range(3):
+            at = datetime.datetime.now().astimezone() - datetime.timedelta(weeks=2 - i)
+            store.begin_session(f"s-{i}", "p-1", {}, at=at, programme="daily_5")
+            store.add_outcome("p-1", "pain", 6 - i, at=at, session_id=f"s-{i}", moment="before")
+            store.end_session(f"s-{i}", "completed", at=at)
+    report_after(folder, str(tmp_path / "elsewhere.db"))
+    assert len(table(folder, "weeks")) > 1
+    report_after(folder, "postgresql://nobody@127.0.0.1:9/none")
+    said = capsys.readouterr().out
+    assert said.count("Report: ") == 2 and "no sessions before this one" in said
 
 
 def test_a_course_of_one_session_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -7,20 +7,32 @@ from pathlib import Path
 
 import click
 
+from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import input_errors, mat_option, tell
 from spinemat_bringup.cli_record import REPORTS, database_option, opened, record_group
 
 
-def report_after(folder: Path) -> None:
-    """Write the report of a session that has just run; what is in the way is said in one line."""
+def report_after(folder: Path, database: str | None) -> None:
+    """Write the report of a session that has just run; what is in the way is said in one line.
+
+    Args:
+        folder: of the session.
+        database: URL of the one that has the session and the weeks before; None: none has.
+    """
     from spinemat.layout import load_layout
     from spinemat_bringup.graph import share
     from spinemat_bringup.reporting import write_session_report
     from spinemat_recording.record import RecordError
+    from spinemat_session.record import StoreError
 
     try:
         layout = load_layout(share("config", "mat.yaml"))
-        tell(f"Report: {write_session_report(folder, layout, {}, {})}")
+        try:
+            page = write_session_report(folder, layout, {}, {}, database)
+        except (StoreError, InvalidInput) as error:
+            tell(f"The report knows no sessions before this one: {error}")
+            page = write_session_report(folder, layout, {}, {})
+        tell(f"Report: {page}")
     except (RecordError, OSError) as error:
         tell(f"No report: {error}")
 

@@ -23,10 +23,11 @@ from spinemat_bringup.cli_common import (
     simple,
 )
 from spinemat_bringup.cli_person import override_option
-from spinemat_bringup.cli_record import database_option, record_errors
+from spinemat_bringup.cli_record import record_errors
 from spinemat_bringup.cli_report import report_after, session_report
 
 if TYPE_CHECKING:
+    from spinemat_bringup.client import MatClient
     from spinemat_interfaces.action import RunSession
 
 SHAM = "sham"  # arm of a trial, and the programme that it gets
@@ -63,7 +64,11 @@ session.add_command(session_report)
     metavar="NAME SEED",
     help="The person is in a randomised trial: its seed decides between --programme and sham.",
 )
-@database_option
+@click.option(
+    "--database",
+    metavar="URL",
+    help="Of the trial and of the weeks in the report.  [default: the mat's own]",
+)
 @click.option("--confirm", is_flag=True, help="The plan waits for `spinemat session confirm`.")
 @namespace_option
 def session_run(
@@ -73,7 +78,7 @@ def session_run(
     programme: str,
     confirm: bool,
     trial: tuple[str, int] | None,
-    database: str,
+    database: str | None,
     namespace: str,
     **measures: Any,
 ) -> None:
@@ -85,12 +90,16 @@ def session_run(
 
     goal = _goal(person_file, override, unscreened, measures)
     goal.programme, goal.confirm = programme, confirm
-    if trial is not None:
-        if person_file is None:
-            raise click.UsageError("--trial needs a --person")
-        goal.allocation = _arm(person_file, trial, database)
-        goal.programme = SHAM if goal.allocation == SHAM else programme
+    if trial is not None and person_file is None:
+        raise click.UsageError("--trial needs a --person")
     with plain_errors(), Interrupt() as interrupt, MatClient(namespace) as client:
+        database = database or _database(client)
+        if trial is not None:
+            if database is None:
+                raise click.UsageError("--trial needs a --database: the mat keeps none")
+            assert person_file is not None
+            goal.allocation = _arm(person_file, trial, database)
+            goal.programme = SHAM if goal.allocation == SHAM else programme
         cue = Cue()
         client.listen("breathing/cue", cue.heard)
         with session_bar(cue) as show:
@@ -101,10 +110,19 @@ def session_run(
     if result.folder:
         console.print(f"Record: {result.folder}", soft_wrap=True)
     if result.success and result.folder:
-        report_after(Path(result.folder))
+        report_after(Path(result.folder), database)
     if not interrupt.wanted():
         sys.exit(130)
     sys.exit(0 if result.success and result.stops == 0 else 1)
+
+
+def _database(client: MatClient) -> str | None:
+    """URL of the database in which the mat keeps its sessions; None: in none."""
+    from spinemat_session.keeping import database_of
+
+    node = "session_orchestrator"
+    folder, url = (client.parameter(node, name) or "" for name in ("sessions_dir", "database"))
+    return database_of(folder, url)
 
 
 def _arm(person_file: Path, trial: tuple[str, int], database: str) -> str:

@@ -37,6 +37,13 @@ def clock() -> datetime:
     return datetime.now().astimezone()
 
 
+def database_of(sessions: str, database: str) -> str | None:
+    """URL of the database for the parameters of these names; None: no database is kept."""
+    if not sessions or database == "none":
+        return None
+    return database or str(Path(sessions) / FILE)
+
+
 def new_folder(sessions: str, name: str) -> Path:
     """Make the folder of a new session; where the name is taken, a number follows it.
 
@@ -63,14 +70,13 @@ class Keeping:
 
     def __init__(self, sessions: str, database: str, voice: Voice, mat: str) -> None:
         self._voice, self._mat = voice, mat
-        self.url: str | None = None
+        self.url = database_of(sessions, database)
         self._writer: BackgroundWriter | None = None
         self._session = self._trouble = ""
         self._lost = 0
         self._folder: Path | None = None
         self.kept: dict[str, Any] = {}
-        if sessions and database != "none":
-            self.url = database or str(Path(sessions) / FILE)
+        if self.url is not None:
             self._recover(sessions)
             self._writer = BackgroundWriter(self.url, sessions, mat=mat)
 
