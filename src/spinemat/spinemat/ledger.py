@@ -9,7 +9,8 @@ are printed in `docs/programmes.md`:
   peak of half of the region's press ceiling, or 2 J. At most two sessions with a dose in 20 h.
 - Progress (only in a course of some weeks): the first week has 0.6 of the programme's force, each
   week with three completed sessions and no bad report adds an equal step, so that the last week of
-  the course has all of it. A week without any session steps back, others stay.
+  the course has all of it. A week without any session steps back, others stay. When the weeks of
+  the course are over, or four weeks have passed without a session, a new course begins.
 - Gentler: pain of 4 to 6 of 10 at a level takes 0.2 of its force away, 7 and more 0.4, down to
   0.2. Every later completed session that reached the level without such a report gives 0.1 back.
 """
@@ -37,6 +38,7 @@ MOST_SESSIONS = 2  # with a dose, within REST
 SOME_WORK = 0.01  # J in all, from which a session counts as one with a dose
 FIRST_WEEK = 0.6  # of the programme's force
 WEEK = timedelta(days=7)
+NEW_COURSE = timedelta(weeks=4)  # without a session
 WHOLE_WEEK = 3  # completed sessions
 PAIN, STRONG_PAIN = 4, 7  # of 10
 LESS, MUCH_LESS, BACK, LEAST = 0.2, 0.4, 0.1, 0.2
@@ -201,13 +203,20 @@ def _resting(order: Sequence[PastSession], now: datetime) -> dict[int, PastSessi
 def progress(order: Sequence[PastSession], now: datetime, weeks: int) -> tuple[float, str]:
     """Share of the force in this week of a course, and a sentence.
 
+    A course ends with its weeks, or with `NEW_COURSE` without a session; the next one begins as
+    gently as the first.
+
     Args:
-        order: sessions of the course, oldest first.
+        order: sessions of the programme, oldest first.
         now: not before any of them.
         weeks: of the whole course, 1 or more.
     """
-    steps, week, missed = 0, 0, 0
-    begin = order[0].when if order else now
+    steps, week, missed, number = 0, 0, 0, 1
+    begin = last = order[0].when if order else now
+    for when in (*(s.when for s in order), now):
+        if when - last >= NEW_COURSE or when - begin >= WEEK * weeks:
+            begin, number = when, number + 1
+        last = when
     while begin + WEEK * (week + 1) <= now:
         first = begin + WEEK * week
         mine = [s for s in order if first <= s.when < first + WEEK]
@@ -219,5 +228,8 @@ def progress(order: Sequence[PastSession], now: datetime, weeks: int) -> tuple[f
         steps, week = min(steps, max(weeks - 1, 1)), week + 1
     share = FIRST_WEEK + (1.0 - FIRST_WEEK) * min(steps / max(weeks - 1, 1), 1.0)
     gaps = f", {missed} weeks without a session" if missed else ""
-    words = f"Course: week {week + 1} of {weeks}, {steps} steps so far{gaps}: force × {share:.2f}."
+    which = "Course" if number == 1 else f"Course {number}"
+    words = (
+        f"{which}: week {week + 1} of {weeks}, {steps} steps so far{gaps}: force × {share:.2f}."
+    )
     return share, words
