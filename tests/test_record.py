@@ -723,6 +723,8 @@ def test_a_change_at_the_limit_is_none() -> None:
     weeks = [Week(0, 10e3, 300.0, 1), Week(1, 10e3 + 1.96 * np.hypot(300, 400), 400.0, 1)]
     assert level_trend("L4", weeks).verdict == NO_CHANGE
     assert level_trend("L4", [weeks[0], weeks[1]._replace(value=10_981.0)]).verdict == "stiffer"
+    blind = [weeks[0], weeks[1]._replace(value=20e3, error=float("nan"))]
+    assert level_trend("L4", blind).verdict == "not judged"
 
 
 def test_a_group_shows_no_one_of_its_people(store: Store) -> None:

@@ -39,6 +39,7 @@ from spinemat_session.record.schema import (
 from spinemat_session.record.store import Store
 
 NO_CHANGE = "no measurable change"
+NOT_JUDGED = "not judged"  # how large an error may be is not known
 FEWEST = 5  # people behind every number of a group
 USED = "days_used"
 SAID = ("pain", "function", "sleep", "stress")
@@ -70,7 +71,7 @@ class LevelTrend:
         weeks: means of the scans before treatment, N/m; weeks without a valid scan are absent.
         change: last week minus first week, N/m; NaN with less than two weeks.
         mdc: minimal detectable change of it, N/m.
-        verdict: softer, stiffer, no measurable change, or not measured twice.
+        verdict: softer, stiffer, no measurable change, not judged, or not measured twice.
     """
 
     level: str
@@ -258,7 +259,7 @@ def level_trend(level: str, weeks: Sequence[Week]) -> LevelTrend:
     verdict = "not measured twice"
     if len(weeks) > 1:
         change, mdc = last.value - first.value, 1.96 * math.hypot(first.error, last.error)
-        verdict = NO_CHANGE
+        verdict = NOT_JUDGED if math.isnan(mdc) else NO_CHANGE
         if abs(change) > mdc:
             verdict = "softer" if change < 0.0 else "stiffer"
     return LevelTrend(level, tuple(weeks), change, mdc, verdict)
