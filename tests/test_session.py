@@ -16,12 +16,14 @@ import pytest
 import rclpy
 from std_msgs.msg import Header
 
+from command_line import spinemat
 from graphs import session_goal
 from mats import MAT
 from planning import FOLDER
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import Cue
+from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import BreathingCue, ComfortReport, FingerState, SessionState
 from spinemat_ros.codec import stamp
@@ -212,3 +214,27 @@ def test_what_a_person_says_in_words_is_kept(node: SessionOrchestrator, tmp_path
     with Store(tmp_path / "sessions" / "spinemat.db") as store:
         (event,) = store.session(node._state.session_id)["events"]
     assert event["text"] == "pain 2 of 10 at L4: noted (in their words: it burns)"
+
+
+@pytest.mark.parametrize("command", ["demo", "up"])
+def test_an_own_database_and_own_programmes_are_checked_before_anything_starts(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    status, said = spinemat(command, "--programmes", "own", cwd=tmp_path)
+    assert status == 1 and "own" in said and "a folder with *.yaml files" in said
+    (tmp_path / "own" / "mine.yaml").write_text("version: 1\n")
+    status, said = spinemat(command, "--programmes", "own", cwd=tmp_path)
+    assert status == 1 and "mine.yaml" in said
+    status, said = spinemat(command, "--database", "mysql://me:secret@host/x", cwd=tmp_path)
+    assert status == 2 and "postgresql://" in said and "secret" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+def test_an_own_database_and_own_programmes_reach_the_nodes_and_no_bag(tmp_path: Path) -> None:
+    url = "postgresql://me@host/x"
+    specs = {s.name: s for s in describe(GraphOptions(MAT, database=url, programmes=tmp_path))}
+    given = specs["session_orchestrator"].parameters
+    assert given["database"] == url and given["programmes"] == str(tmp_path)
+    assert "host" not in str(specs["recorder"].parameters)
+    assert str(tmp_path) in str(specs["recorder"].parameters)

@@ -286,6 +286,22 @@ def load_programmes(folder: str | Path) -> dict[str, Programme]:
     return found
 
 
+def checked_programmes(folder: str | Path, layout: MatLayout) -> dict[str, Programme]:
+    """Read all programmes of a folder that a mat shall run, by name.
+
+    Raises:
+        InvalidInput: as `load_programmes`, or one is not possible on this mat.
+    """
+    found = load_programmes(folder)
+    for name, programme in found.items():
+        try:
+            check(programme, layout)
+        except InvalidInput as error:
+            field = f"{name}.yaml: {error.field}"
+            raise InvalidInput(field, error.value, error.allowed) from error
+    return found
+
+
 def programme_to_mapping(programme: Programme) -> dict[str, Any]:
     """Return what `parse_programme` takes: a mapping that is JSON."""
 

@@ -18,12 +18,14 @@ from spinemat_bringup.cli_common import (
     console,
     finish,
     json_option,
+    mat_database_option,
     mat_option,
     namespace_option,
     out_option,
     patient_option,
     person_options,
     plain_errors,
+    programmes_option,
     record_option,
     seed_option,
     session_bar,
@@ -52,6 +54,8 @@ def main() -> None:
 @out_option
 @json_option
 @click.option("--programme", default="demo", show_default=True, help="Programme to run.")
+@programmes_option
+@mat_database_option
 @record_option
 @click.option("--real-time", is_flag=True, help="Pace by the wall clock, not by lock-step.")
 @click.option(
@@ -66,6 +70,8 @@ def demo(
     out: Path,
     json_file: Path | None,
     programme: str,
+    programmes: Path | None,
+    database: str,
     record: str,
     real_time: bool,
     browse: bool,
@@ -77,7 +83,9 @@ def demo(
     """
     from spinemat_bringup.demo import DemoOptions, run_demo
 
-    options = DemoOptions(patient, seed, programme, mat_config, out, real_time, record)
+    options = DemoOptions(
+        patient, seed, programme, mat_config, out, real_time, record, database, programmes
+    )
     with plain_errors(), Interrupt() as interrupt, session_bar() as show:
         outcome = run_demo(options, console, show, interrupt.wanted)
     d = outcome.details
@@ -111,6 +119,8 @@ def demo(
 @seed_option
 @mat_option
 @out_option
+@programmes_option
+@mat_database_option
 @record_option
 @namespace_option
 def up(
@@ -121,11 +131,14 @@ def up(
     seed: int,
     mat_config: Path | None,
     out: Path,
+    programmes: Path | None,
+    database: str,
     record: str,
     namespace: str,
 ) -> None:
     """Start the graph and keep it running until Ctrl-C."""
     from spinemat.layout import load_layout
+    from spinemat.session_programme import checked_programmes
     from spinemat_bringup.client import MatClient
     from spinemat_bringup.demo import watch_deaths
     from spinemat_bringup.graph import GraphOptions, describe, share, state_folder
@@ -135,7 +148,9 @@ def up(
 
     with plain_errors(), Interrupt() as interrupt:
         mat = mat_config or share("config", "mat.yaml")
-        parse_faults(load_layout(mat), broken)
+        layout = load_layout(mat)
+        parse_faults(layout, broken)
+        checked_programmes(programmes or share("config", "programmes"), layout)
         person = find_patient(patient, seed)
         state_dir = state_folder(namespace)
         nodes = describe(
@@ -150,6 +165,8 @@ def up(
                 state_dir=state_dir,
                 record=record != NO_RECORD,
                 profile=record if record != NO_RECORD else "all",
+                database=database,
+                programmes=programmes,
             )
         )
         with Processes(nodes, namespace, state_dir / "log") as processes:

@@ -81,6 +81,34 @@ out_option = click.option(
 )
 
 
+def _whole_url(_context: click.Context, _option: click.Parameter, url: str) -> str:
+    """Nodes may run elsewhere: the path of a file is made absolute, what is no URL refused."""
+    if url in ("", "none"):
+        return url
+    from spinemat_session.record import StoreError
+    from spinemat_session.record.opening import database_url
+
+    try:
+        found = database_url(url)
+    except StoreError as error:
+        raise click.BadParameter(str(error)) from error
+    return url if "://" in url else str(found.database)
+
+
+mat_database_option = click.option(
+    "--database",
+    default="",
+    metavar="URL",
+    callback=_whole_url,
+    help="Database of all sessions: path of an SQLite file or postgresql://user@host/name, its"
+    " password in ~/.pgpass; none: no database.  [default: spinemat.db in --out]",
+)
+programmes_option = click.option(
+    "--programmes",
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
+    metavar="DIR",
+    help="Folder with the programmes, one YAML file each; default: those that ship.",
+)
 record_option = click.option(
     "--record",
     type=click.Choice(("all", "clinical", "minimal", "none")),

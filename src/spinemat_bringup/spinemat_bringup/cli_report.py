@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import input_errors, mat_option, tell
 from spinemat_bringup.cli_record import REPORTS, database_option, opened, record_group
 
@@ -21,18 +20,12 @@ def report_after(folder: Path, database: str | None) -> None:
     """
     from spinemat.layout import load_layout
     from spinemat_bringup.graph import share
-    from spinemat_bringup.reporting import write_session_report
+    from spinemat_bringup.reporting import report_after_run
     from spinemat_recording.record import RecordError
-    from spinemat_session.record import StoreError
 
     try:
         layout = load_layout(share("config", "mat.yaml"))
-        try:
-            page = write_session_report(folder, layout, {}, {}, database)
-        except (StoreError, InvalidInput) as error:
-            tell(f"The report knows no sessions before this one: {error}")
-            page = write_session_report(folder, layout, {}, {})
-        tell(f"Report: {page}")
+        tell(f"Report: {report_after_run(folder, layout, {}, {}, database)}")
     except (RecordError, OSError) as error:
         tell(f"No report: {error}")
 

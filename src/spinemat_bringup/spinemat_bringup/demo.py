@@ -17,17 +17,18 @@ from rich.console import Console
 from spinemat.anatomy import check_intake
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout
-from spinemat.session_programme import load_programmes
+from spinemat.session_programme import checked_programmes
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import NAMESPACE, NO_RECORD, GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.pictures import report_extras
 from spinemat_bringup.processes import Processes
-from spinemat_bringup.reporting import PICTURE, write_session_report
+from spinemat_bringup.reporting import PICTURE, report_after_run
 from spinemat_interfaces.action import RunSession
 from spinemat_interfaces.msg import SessionState
 from spinemat_recording.evaluation import evaluate
 from spinemat_recording.session_record import read_session
+from spinemat_session.keeping import database_of
 from spinemat_sim.patient import Patient
 from spinemat_sim.person import lie_down
 from spinemat_sim.population import find_patient
@@ -53,6 +54,8 @@ class DemoOptions:
     out: Path = Path("sessions")
     real_time: bool = False
     record: str = "all"  # profile of the recording, or NO_RECORD
+    database: str = ""  # as in `GraphOptions`
+    programmes: Path | None = None
 
 
 class NodeDied(RuntimeError):
@@ -97,7 +100,8 @@ def run_demo(
     started = time.monotonic()
     mat = options.mat_config or share("config", "mat.yaml")
     layout = load_layout(mat)
-    programmes = load_programmes(share("config", "programmes"))
+    folder = options.programmes or share("config", "programmes")
+    programmes = checked_programmes(folder, layout)
     if options.programme not in programmes:
         raise InvalidInput("programme", options.programme, ", ".join(programmes))
     patient = find_patient(options.patient, options.seed)
@@ -115,6 +119,8 @@ def run_demo(
             state_dir=run_dir,
             record=options.record != NO_RECORD,
             profile=options.record if options.record != NO_RECORD else "all",
+            database=options.database,
+            programmes=options.programmes,
         )
     )
     console.print(
@@ -236,4 +242,5 @@ def _report(
         outcome.details["picture_missing"] = extra.pop("picture_missing")
     extra |= {"checks": outcome.as_dict()["checks"], "simulated": True}
     who = _who(patient, options.seed)
-    outcome.details["report"] = str(write_session_report(folder, layout, who, extra))
+    database = database_of(str(folder.parent), options.database)
+    outcome.details["report"] = str(report_after_run(folder, layout, who, extra, database))

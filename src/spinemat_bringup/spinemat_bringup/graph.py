@@ -51,6 +51,8 @@ class GraphOptions:
     state_dir: Path | None = None
     record: bool = True  # start the node that records sessions
     profile: str = "all"  # what it records: all, clinical, minimal
+    database: str = ""  # URL; empty: spinemat.db in sessions_dir; none: no database
+    programmes: Path | None = None  # folder; None: those that ship
 
 
 def share(*parts: str) -> Path:
@@ -90,8 +92,9 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
             "session_orchestrator",
             parameters=mat
             | {
-                "programmes": str(share("config", "programmes")),
+                "programmes": str(options.programmes or share("config", "programmes")),
                 "sessions_dir": str(options.sessions_dir or ""),
+                "database": options.database,
             },
         ),
         NodeSpec("spine_contour", "spinemat_sensing", "spine_contour", True, mat),
@@ -118,8 +121,14 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
 
 
 def _recorder(nodes: list[NodeSpec], options: GraphOptions) -> NodeSpec:
-    """Return the recorder; every bag holds what the graph was started with."""
-    about = {"parameters": json.dumps({spec.name: dict(spec.parameters) for spec in nodes})}
+    """Return the recorder; every bag holds what the graph was started with.
+
+    Where the database is stays out of it: its URL names computers and people, or a password.
+    """
+    given = {
+        spec.name: {k: v for k, v in spec.parameters.items() if k != "database"} for spec in nodes
+    }
+    about = {"parameters": json.dumps(given)}
     if options.sim != "none":  # of the simulated person
         about |= {"patient": options.patient, "seed": str(options.seed)}
     parameters = {

@@ -53,6 +53,29 @@ def write_session_report(
     return write_report(folder, layout, person, extra)
 
 
+def report_after_run(
+    folder: Path,
+    layout: MatLayout,
+    person: dict[str, Any],
+    extra: dict[str, Any],
+    database: str | None,
+) -> Path:
+    """Write the report of a session that has just run, and say in it what a database lacks.
+
+    Args:
+        folder, layout, person, extra: as `write_report` takes them.
+        database: URL of the one that has the session and the weeks before; None: none has.
+
+    Raises:
+        RecordError, OSError: as `write_report`.
+    """
+    try:
+        return write_session_report(folder, layout, person, extra, database)
+    except (StoreError, InvalidInput) as error:
+        said = {"said": [f"Sessions before this one are not known: {error}."]}
+        return write_session_report(folder, layout, person, said | extra)
+
+
 def course_of(store: Store, person_id: str, until: date) -> Course:
     """Return a person's course over weeks for a report; the arms of trials stay hidden.
 

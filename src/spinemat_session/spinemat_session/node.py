@@ -21,7 +21,7 @@ from spinemat.backing_off import TOO_MUCH
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.ledger import PAIN, Advice
 from spinemat.scan import GAP
-from spinemat.session_programme import Programme, Rescan, Scan, check, load_programmes, time_of
+from spinemat.session_programme import Programme, Rescan, Scan, checked_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import (
     ComfortReport,
@@ -67,13 +67,7 @@ class SessionOrchestrator(Node):
         super().__init__("session_orchestrator")
         self._layout = declare_layout(self)
         path = declare(self, "programmes", "", "folder with the programmes, one YAML file each")
-        self._programmes = load_programmes(path)
-        for name, programme in self._programmes.items():
-            try:
-                check(programme, self._layout)
-            except InvalidInput as error:
-                field = f"{name}.yaml: {error.field}"
-                raise InvalidInput(field, error.value, error.allowed) from error
+        self._programmes = checked_programmes(path, self._layout)
         self._sessions = declare(
             self, "sessions_dir", "", "folder in which each session gets one; empty: no record"
         )
