@@ -25,11 +25,15 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from click import ClickException
 
+from command_line import spinemat
 from spinemat.allocation import allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat.questionnaire import load_person, to_mapping
+from spinemat_bringup.cli_session import into_trial
+from spinemat_interfaces.action import RunSession
 from spinemat_session.keeping import new_folder
 from spinemat_session.record import BackgroundWriter, Dose, MeasuredLevel, Store, StoreError
 from spinemat_session.record import opening as opening_module
@@ -875,6 +879,41 @@ def test_people_are_enrolled_in_order_and_once(store: Store) -> None:
         store.enrol("p3", "another", 42)
     with pytest.raises(StoreError, match="person p9"):
         store.enrol("p9", "trial", 42)
+
+
+def test_a_trial_from_enrolment_to_unsealing(tmp_path: Path) -> None:
+    url = str(tmp_path / "trial.db")
+    record = (PERSONS / "athlete_25.yaml").read_text()
+    given = {}
+    for i in range(12):
+        person = tmp_path / f"{i}.yaml"
+        person.write_text(re.sub(r"(?m)^id: .*", f"id: q{i}", record))
+        for visit in range(2):  # the second time they are in already
+            goal = RunSession.Goal(programme="daily_10")
+            into_trial(goal, person, ("back", 11), url)
+            assert goal.allocation == allocate(11, i)
+            assert goal.programme == {"active": "daily_10", "sham": "sham"}[goal.allocation]
+            given[f"q{i}-{visit}"] = goal.allocation
+            with Store(url) as store:
+                store.begin_session(
+                    f"q{i}-{visit}", f"q{i}", {}, at=AT, programme=goal.programme,
+                    sham=goal.programme == "sham", allocation=goal.allocation,
+                )  # fmt: skip
+                store.end_session(f"q{i}-{visit}", "completed", at=AT)
+        with pytest.raises(ClickException, match="the one with which the trial back began"):
+            into_trial(goal, person, ("back", 12), url)
+    assert abs(sum({"active": 1, "sham": -1}[arm] for arm in given.values())) <= 6
+    status, listed = spinemat("record", "list", "--person", "q0", "--database", url)
+    assert status == 0 and "(trial)" in listed
+    with Store(url) as store:
+        for name, unsealed in (("sealed", False), ("unsealed", True)):
+            export(store, tmp_path / name, "json", unsealed=unsealed)
+    sealed = "".join(path.read_text() for path in (tmp_path / "sealed").iterdir())
+    assert not any(word in sealed for word in ("daily_10", "active", '"sham": true', "seed_check"))
+    told = {
+        row["id"]: row["allocation"] for row in load(tmp_path / "unsealed", "json", "sessions")
+    }
+    assert told == given
 
 
 def test_allocation_is_balanced_repeatable_and_hard_to_guess() -> None:

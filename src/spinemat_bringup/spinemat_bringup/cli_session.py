@@ -98,8 +98,7 @@ def session_run(
             if database is None:
                 raise click.UsageError("--trial needs a --database: the mat keeps none")
             assert person_file is not None
-            goal.allocation = _arm(person_file, trial, database)
-            goal.programme = SHAM if goal.allocation == SHAM else programme
+            into_trial(goal, person_file, trial, database)
         cue = Cue()
         client.listen("breathing/cue", cue.heard)
         with session_bar(cue) as show:
@@ -125,8 +124,20 @@ def _database(client: MatClient) -> str | None:
     return database_of(folder, url)
 
 
-def _arm(person_file: Path, trial: tuple[str, int], database: str) -> str:
-    """Take the person into a trial, if they are not in it yet, and return their arm."""
+def into_trial(
+    goal: RunSession.Goal, person_file: Path, trial: tuple[str, int], database: str
+) -> None:
+    """Take a person into a trial, if they are not in it yet, and give the goal what they get.
+
+    Args:
+        goal: with the programme that the active arm gets; its arm and programme are set.
+        person_file: of the person.
+        trial: name and seed.
+        database: URL.
+
+    Raises:
+        click.ClickException: the file, the trial or the database does not allow it.
+    """
     from spinemat.questionnaire import load_person, to_mapping
     from spinemat_session.record import Store
 
@@ -134,7 +145,9 @@ def _arm(person_file: Path, trial: tuple[str, int], database: str) -> str:
         person = load_person(person_file)
     with record_errors(), Store(database) as store:
         store.put_person(person.id, to_mapping(person), at=datetime.now().astimezone())
-        return store.enrol(person.id, *trial)
+        goal.allocation = store.enrol(person.id, *trial)
+    if goal.allocation == SHAM:
+        goal.programme = SHAM
 
 
 def _goal(

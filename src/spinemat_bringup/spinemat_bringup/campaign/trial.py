@@ -164,7 +164,8 @@ class Trial(Rig):
         return sent
 
     def _session(self) -> Sent:
-        goal = RunSession.Goal(**self._intake, person_id="p1", programme="demo")
+        who = f"p{self.cycle}"  # somebody new: the ledger lets nobody come three times a day
+        goal = RunSession.Goal(**self._intake, person_id=who, programme="demo")
         sent = self.client.send(RunSession, "run_session", goal)
         self.until(sent, lambda: self._phase() == SessionState.TREAT and self._force() > TREATED)
         assert self.client.session is not None
