@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from command_line import spinemat
 from graphs import session_goal
 from mats import MAT
-from planning import FOLDER
+from planning import ADULT, FOLDER, felt
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import Cue
@@ -238,3 +238,17 @@ def test_an_own_database_and_own_programmes_reach_the_nodes_and_no_bag(tmp_path:
     assert given["database"] == url and given["programmes"] == str(tmp_path)
     assert "host" not in str(specs["recorder"].parameters)
     assert str(tmp_path) in str(specs["recorder"].parameters)
+
+
+def test_pain_in_the_scan_is_in_the_plan(
+    node: SessionOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinemat_session.deciding.felt_by", lambda _scan: felt(ADULT))
+    begin(node, programme="lower_back")
+    scan(node, 7)
+    person, programme = node._check(node._goal.request)  # type: ignore[union-attr]
+    share = node._treatment.share
+    made = node._decision.make("s", False, person, programme, ScanSpine.Result(), share)
+    dose = {level.level: level for level in finish(node, made).levels}
+    assert dose["L4"].cycles == 0.0 < dose["L1"].cycles
+    assert "Comfort reports: at most 0% of the press limit." in dose["L4"].why

@@ -122,7 +122,7 @@ class Needs:
         level_factors: from screening, 0 (never pressed) to 1, shape (24,).
         emphasis: share of the complaints that points to each level, 0 to 1, shape (24,).
         mobility: share of mobility, 0 (all stability) to 1.
-        ceilings: share of the press limit that comfort reports leave, 0 to 1, shape (24,).
+        ceilings: share of the press limit that today's reports of pain leave, shape (24,).
         notes: sentences of screening and symptoms, kept with the plan.
 
     Raises:

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 
 from spinemat.dosing import plan_session
@@ -104,16 +106,20 @@ class Decision:
         person: Prepared,
         programme: Programme,
         scan: ScanSpine.Result,
+        share: NDArray[np.float64],
     ) -> SessionPlan:
         """Make a plan, show it and wait until it is confirmed, where somebody has to.
+
+        `share` is what today's reports leave of the press limit, as in `Treatment`.
 
         Raises:
             SessionEnded: no plan is possible, it was declined, or the session is over.
         """
 
         def think() -> SessionPlan:
+            needs = replace(person.needs, ceilings=share)
             return plan_session(
-                programme, self._layout, person.intake, felt_by(scan), person.needs, self.advice
+                programme, self._layout, person.intake, felt_by(scan), needs, self.advice
             )
 
         try:

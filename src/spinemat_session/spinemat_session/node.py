@@ -354,8 +354,9 @@ class SessionOrchestrator(Node):
         if len(programme.phases) > 1:
             self._enter(SessionState.PLAN)
             plan = await self._decision.make(
-                self._state.session_id, request.confirm, person, programme, scan
-            )
+                self._state.session_id, request.confirm, person, programme, scan,
+                self._treatment.share,
+            )  # fmt: skip
             self._planned = plan.total + 3.0
             self._treatment.begin(plan.on_mat(self._layout))
             start = self._cycle if request.confirm else end + round(PLANNING / self._layout.cycle)
