@@ -107,6 +107,13 @@ class ContourEstimate:
     doubt: str = ""  # why this is not the back that was expected, for people
     method: str = METHOD.format(breath=WITH_BREATH)
 
+    def pitch(self, at: Array) -> Array:
+        """Pitch of the tangent at x (m), shape of `at`, rad; NaN beyond the contour."""
+        if not self.x.size:
+            return np.full(at.shape, np.nan)
+        slope = np.arctan(np.gradient(self.z, self.x))
+        return np.interp(at, self.x, slope, np.nan, np.nan)
+
 
 def skin_height(light: Array, firm: Array, light_force: Array, firm_force: Array) -> Array:
     """Extrapolate the heights (m) felt at two forces (N) to zero force, element by element.

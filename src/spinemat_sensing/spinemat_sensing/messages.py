@@ -27,7 +27,7 @@ SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": Leve
 
 def contour_message(head: Header, c: ContourEstimate) -> Contour:
     """Return a contour as its message."""
-    at, nan = np.array([c.place.levels[v] for v in LEVELS_UP]), float("nan")
+    at = np.array([c.place.levels[v] for v in LEVELS_UP])
     return Contour(
         header=head,
         x=doubles(c.x),
@@ -43,9 +43,7 @@ def contour_message(head: Header, c: ContourEstimate) -> Contour:
         levels=list(LEVELS_UP),
         level_x=doubles(at),
         level_x_std=doubles([c.place.errors[v] for v in LEVELS_UP]),
-        level_pitch=doubles(np.interp(at, c.x, np.arctan(np.gradient(c.z, c.x)), nan, nan))
-        if c.x.size
-        else doubles(np.full(at.size, nan)),
+        level_pitch=doubles(c.pitch(at)),
         method=c.method,
     )
 

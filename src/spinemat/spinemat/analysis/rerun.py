@@ -340,11 +340,7 @@ class _Scans:
         at_levels = np.array([c.place.levels[v] for v in LEVELS_UP])
         values["level_x"] = at_levels
         values["level_x_std"] = [c.place.errors[v] for v in LEVELS_UP]
-        values["level_pitch"] = (
-            np.interp(at_levels, c.x, np.arctan(np.gradient(c.z, c.x)), np.nan, np.nan)
-            if c.x.size
-            else np.full(at_levels.size, np.nan)
-        )
+        values["level_pitch"] = c.pitch(at_levels)
         self._results.compare("contour", at, found, values)
 
     def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
