@@ -14,6 +14,7 @@ from mats import MAT
 from spinemat.analysis.comparing import Comparison
 from spinemat.analysis.rerun import SCANNED, WATCHED, _Results, _Scans
 from spinemat.back_model import UP
+from spinemat.contour import ContourEstimate, SpinePlace
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings, SideDifference, TensionPoint
 from spinemat.layout import load_layout
@@ -21,7 +22,7 @@ from spinemat.stiffness import LevelEstimate
 from spinemat.watches import FingerSample
 from spinemat_interfaces.msg import Breathing
 from spinemat_ros.codec import stamp
-from spinemat_sensing.messages import LEVELS_UP, contour_message, stiffness_message
+from spinemat_sensing.messages import contour_message, stiffness_message
 
 LAYOUT = load_layout(MAT)
 N = LAYOUT.n
@@ -33,14 +34,10 @@ def some(count: int) -> Any:
     return RNG.uniform(0.1, 1.0, count)
 
 
-CONTOUR: Any = SimpleNamespace(
+CONTOUR = ContourEstimate(
     x=np.linspace(0.0, 0.5, 20), z=some(20), z_std=some(20), row_x=some(13), left=some(13),
     right=some(13), valid=np.ones(13, dtype=bool), kyphosis=0.5, lordosis=0.4,
-    lateral_asymmetry=0.001, method="made up",
-    place=SimpleNamespace(
-        levels=dict(zip(LEVELS_UP, np.linspace(-0.1, 0.6, 25), strict=True)),
-        errors=dict(zip(LEVELS_UP, some(25), strict=True)),
-    ),
+    lateral_asymmetry=0.001, place=SpinePlace(0.01, 0.44, 1e-5 * np.eye(2)),
 )  # fmt: skip
 FOUND = Findings(
     (TensionPoint("T7", 1.3, 0.9),), (SideDifference("L4", -0.2, 0.8),), some(24), 0.9, 0.01
