@@ -49,5 +49,7 @@ def test_a_session_that_is_killed_is_in_the_record(
         pytest.skip(f"mount: {error}")
     subprocess.run(["umount", str(tmp_path)], check=True)
     monkeypatch.setattr(evaluate_record, "SPAN", (5.0, 6.0))
-    status, said = spinemat("evaluate", "record", "--trials", 1)
-    assert status == 0 and "killed in SCAN" in said
+    said: list[str] = []
+    outcome = evaluate_record.record(1, 0, said.append, lambda: True)
+    assert outcome.passed, said
+    assert "killed in SCAN" in said[-1]

@@ -150,7 +150,7 @@ def test_pain_in_a_scan_begins_it_again_with_less_force_there(node: SessionOrche
 def test_a_report_without_a_session_says_so(node: SessionOrchestrator) -> None:
     texts = said(node)
     node._on_comfort(ComfortReport(pain=5, place="L4"))
-    assert texts == ["comfort: no session runs"]
+    assert texts == ["comfort: session: 'none' is not allowed; allowed: one that runs"]
 
 
 def test_a_scan_presses_less_where_levels_rest_or_hurt(

@@ -17,7 +17,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from spinemat import __version__
-from spinemat.backing_off import TOO_MUCH
+from spinemat.backing_off import TOO_MUCH, levels_at
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.ledger import PAIN, Advice
 from spinemat.scan import GAP
@@ -155,11 +155,11 @@ class SessionOrchestrator(Node):
 
     def _on_comfort(self, msg: ComfortReport) -> None:
         """Give way at once; a report that cannot be is refused with an event."""
-        if self._goal is None:
-            self._voice.say("refused", "comfort: no session runs", severity=Event.WARNING)
-            return
         try:
             pain = number("pain", int(msg.pain), 0, 10)
+            levels_at(msg.place)
+            if self._goal is None:
+                raise InvalidInput("session", "none", "one that runs")
             places, done = self._treatment.report(pain, msg.place, self._scans > 0)
         except InvalidInput as error:
             self._voice.say("refused", f"comfort: {error}", severity=Event.WARNING)
