@@ -120,6 +120,7 @@ class MadeUpSession:
         z = z + noise * np.sin(40 * x)
         row_z = np.interp(self.layout.row_x, x, z)
         m = msg.Contour(header=_header(when), kyphosis=0.62 + shift, lordosis=0.41 - shift)
+        m.kyphosis_std, m.lordosis_std, m.lateral_asymmetry_std = 0.04, 0.05, 1e-4
         m.x, m.z, m.z_std = doubles(x), doubles(z), doubles(np.full(x.size, 4e-4))
         m.row_x = doubles(self.layout.row_x)
         m.left, m.right = doubles(row_z - 3e-4), doubles(row_z + 3e-4)

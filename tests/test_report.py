@@ -21,7 +21,7 @@ from made_up_session import STEP, MadeUpSession
 from spinemat.layout import load_layout
 from spinemat_bringup.cli_report import report_after
 from spinemat_bringup.reporting import course_of
-from spinemat_recording.change import NO_CHANGE, NOT_TWICE, compare
+from spinemat_recording.change import NO_CHANGE, NOT_JUDGED, NOT_TWICE, compare, difference
 from spinemat_recording.course import Course, Hands, LevelCourse, Visit, Week, write_course
 from spinemat_recording.record import Level, RecordError
 from spinemat_recording.report import write_report
@@ -252,7 +252,16 @@ def test_a_gain_within_chance_is_no_change(page: Page) -> None:
     text = page.text
     assert "Evenness of movement, % 90.0 ± 2.0 95.2 ± 2.0 +5.2 2.8 more even" in text
     assert "Contour, largest difference" in text
-    assert "Kyphosis T1–T12, ° 35.5 35.8 not judged" in text
+    assert "Kyphosis T1–T12, ° 35.5 ± 4.5 35.8 ± 4.5 +0.2 6.4 no measurable change" in text
+    assert "Skin, right higher than left, mm 0.6 ± 0.2 0.6 ± 0.2 0.0 0.3 no measurable" in text
+
+
+def test_a_change_whose_error_is_not_known_is_not_judged() -> None:
+    """Records of before the angles had an error still show both angles."""
+    found = difference((0.62, np.nan), (0.65, np.nan), "less", "more")
+    assert found.verdict == NOT_JUDGED and found.change == pytest.approx(0.03)
+    assert np.isnan(found.detectable)
+    assert difference((0.62, 0.1), (np.nan, np.nan), "less", "more").verdict == NOT_TWICE
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:
@@ -381,7 +390,7 @@ def test_the_course_of_a_person_says_what_is_no_change(tmp_path: Path) -> None:
     assert "1 measured softer (L5)" in text and "used on 15 of 21 days" in text
     assert "Evenness went from 90 to 91 % (no measurable change)" in text
     assert "Pain went from 6.0 to 3.0 of 10 (less)" in text
-    assert "not judged: no error known" in text and NOT_TWICE in text
+    assert NOT_JUDGED in text and NOT_TWICE in text
     assert "broken off: power <cut>" in text and "sleeps on the side" in text
     assert "no proof" in text and all(a.startswith("data:") for a in page.addresses)
     rows = table(tmp_path, "level_weeks")

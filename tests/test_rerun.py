@@ -36,8 +36,9 @@ def some(count: int) -> Any:
 
 CONTOUR = ContourEstimate(
     x=np.linspace(0.0, 0.5, 20), z=some(20), z_std=some(20), row_x=some(13), left=some(13),
-    right=some(13), valid=np.ones(13, dtype=bool), kyphosis=0.5, lordosis=0.4,
-    lateral_asymmetry=0.001, place=SpinePlace(0.01, 0.44, 1e-5 * np.eye(2)),
+    right=some(13), valid=np.ones(13, dtype=bool), kyphosis=0.5, kyphosis_std=0.04,
+    lordosis=0.4, lordosis_std=0.05, lateral_asymmetry=0.001, lateral_asymmetry_std=1e-4,
+    place=SpinePlace(0.01, 0.44, 1e-5 * np.eye(2)),
 )  # fmt: skip
 FOUND = Findings(
     (TensionPoint("T7", 1.3, 0.9),), (SideDifference("L4", -0.2, 0.8),), some(24), 0.9, 0.01
@@ -66,9 +67,6 @@ class Scan:
 
     def findings(self) -> Findings | None:
         return self._found
-
-    def toe_end(self) -> Any:
-        return np.zeros(N)
 
 
 def again(topic: str, message: Any, scan: Any) -> Comparison:

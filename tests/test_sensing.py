@@ -26,7 +26,7 @@ from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
 from spinemat_sim.faults import Fault
 from spinemat_sim.patient import Build, Patient
-from spinemat_sim.patient_file import presets
+from spinemat_sim.patient_file import parse_patient, presets
 from spinemat_sim.person import lie_down
 from spinemat_sim.plant import Plant
 from spinemat_sim.population import sample
@@ -443,6 +443,36 @@ def test_excluded_fingers_leave_their_levels_out_or_less_certain() -> None:
     assert sum(e.valid for (v, side), e in levels.items() if side == "both" and v in TRUNK) >= 12
 
 
+@pytest.mark.parametrize(("sex", "stature", "mass", "said"), [
+    ("female", 1.30, 30.0, 1.50), ("male", 1.38, 36.0, 1.75), ("male", 1.98, 95.0, 1.98),
+])  # fmt: skip
+def test_child_sized_and_very_tall_people_are_measured_or_refused(
+    sex: str, stature: float, mass: float, said: float
+) -> None:
+    """No confident wrong number, also where the stature given is not theirs."""
+    patient = parse_patient({
+        "version": 1, "name": "someone", "sentence": "Another size.", "sex": sex, "age": 18,
+        "stature": stature, "mass": mass,
+    })  # fmt: skip
+    scan, loop = (
+        SpineScan(LAYOUT, check_intake(sex, 18.0, said, max(mass, 40.0))),
+        loop_of(patient),
+    )
+    for step in scan.steps(0, True):
+        loop.samples.clear()
+        scan.take(loop.press(step.goal)[1], loop.samples)
+    levels = [e for e in scan.levels() if e.side == "both" and e.level in TRUNK and e.valid]
+    inside = [abs(e.value - patient.stiffness_of(e.level)) < 1.96 * e.error for e in levels]
+    assert len(levels) >= 15 and np.mean(inside) >= 0.9
+    c, person = scan.contour, lie_down(patient)
+    assert c is not None and not c.doubt
+    for angle, error, true in (
+        (c.kyphosis, c.kyphosis_std, person.kyphosis),
+        (c.lordosis, c.lordosis_std, person.lordosis),
+    ):
+        assert abs(angle - true) < 3.0 * error < np.radians(6.0)
+
+
 def test_nobody_on_the_mat_is_said() -> None:
     scan = SpineScan(LAYOUT, INTAKE)
     steps = scan.steps(0, True)
@@ -532,7 +562,7 @@ def test_a_full_scan_probes_sides_alone_and_tells_the_stiffer_one() -> None:
 @pytest.mark.parametrize("pressing", [False, True])
 def test_breathing_is_felt_at_rest_and_under_a_rhythm(pressing: bool) -> None:
     rate, n = 0.225, LAYOUT.n
-    watch = BreathWatch(["thoracic"] * n)
+    watch = BreathWatch(LAYOUT)
     contact = np.ones(n, dtype=bool)
     rng = np.random.default_rng(5)
     turns = np.repeat(np.arange(n // 2) / 13.0, 2)
@@ -552,7 +582,7 @@ def test_breathing_is_felt_at_rest_and_under_a_rhythm(pressing: bool) -> None:
 
 
 def test_breathing_is_not_made_up_where_there_is_none() -> None:
-    watch = BreathWatch(LAYOUT.regions)
+    watch = BreathWatch(LAYOUT)
     rng = np.random.default_rng(6)
     for k in range(round(30.0 / 0.02)):
         force = 2.5 + rng.normal(0.0, 0.1, LAYOUT.n)
@@ -560,9 +590,27 @@ def test_breathing_is_not_made_up_where_there_is_none() -> None:
         watch.add(0.02 * k, z, force, np.ones(LAYOUT.n, dtype=bool))
     found = watch.at(30.0)
     assert found is None or not found.valid
-    watch = BreathWatch(LAYOUT.regions)
+    watch = BreathWatch(LAYOUT)
     watch.add(0.0, z, force, np.zeros(LAYOUT.n, dtype=bool))
     assert watch.at(0.0) is None, "nobody touches"
+
+
+@pytest.mark.parametrize(("scanned", "rows", "told"), [
+    (False, slice(3, 10), True), (False, slice(10, 13), False), (False, slice(0, 1), False),
+    (True, slice(3, 9), True), (True, slice(8, 13), False),
+])  # fmt: skip
+def test_the_ends_of_the_trunk_tell_no_breath(scanned: bool, rows: slice, told: bool) -> None:
+    """There the back is heaved by more than the skin goes down: the breath seems turned round."""
+    watch, contact = BreathWatch(LAYOUT), np.zeros((13, 2), dtype=bool)
+    if scanned:
+        watch.learn(0.0, 0.38)  # somebody short
+    contact[rows] = True
+    rng = np.random.default_rng(7)
+    for k in range(round(30.0 / 0.02)):
+        z = 0.02 - 5e-4 * np.cos(2.0 * np.pi * 0.25 * 0.02 * k) + rng.normal(0.0, 2e-5, LAYOUT.n)
+        watch.add(0.02 * k, z, np.full(LAYOUT.n, 2.5), contact.reshape(-1))
+    found = watch.at(30.0)
+    assert (found is not None and found.valid) is told
 
 
 def test_a_scan_notices_that_the_person_slid_along_the_mat() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+
+from spinemat.layout import MatLayout
 
 Array = NDArray[np.float64]
 
@@ -175,6 +176,7 @@ REFRESH = 1.0  # s between estimates
 LEAST_CONTACT = 5.0  # s without a break that a finger must have touched
 LAG = 0.2  # s by which tissue follows late, about (engineering choice)
 KNOTS = (3.5, 10.0)  # N where the tissue of neck and trunk leaves its toe
+ENDS = 0.1  # of the way from S1 to T1 at each end, where the skin moves too little (choice)
 
 
 class BreathWatch:
@@ -183,16 +185,18 @@ class BreathWatch:
     What a finger's height owes to its own force and to its neighbours' is taken out by a fit over
     the window; what the fingers then have in common and is periodic is the breath.
 
-    Fingers under the neck are left out: there the skin follows the thorax weakly, and the other
-    way round.
+    Fingers under the neck and at the ends of the trunk are left out: the skin moves less there
+    than the whole back is heaved, and so the other way round.
 
     Args:
-        regions: of each finger, row by row, left before right.
+        layout: the mat.
     """
 
-    def __init__(self, regions: Sequence[str]) -> None:
-        n = len(regions)
-        self._trunk = np.array([region != "neck" for region in regions])
+    def __init__(self, layout: MatLayout) -> None:
+        n = layout.n
+        self._x = layout.x
+        trunk = self._x[[region != "neck" for region in layout.regions]]
+        self._trunk = (self._x > trunk.min()) & (self._x < trunk.max())
         self._kept: deque[tuple[float, Array, Array, NDArray[np.bool_]]] = deque()
         self._neighbours = np.zeros((n, n))
         for i in range(n):
@@ -201,6 +205,11 @@ class BreathWatch:
                     self._neighbours[j, i] = 1.0
         self._estimated = -np.inf
         self._estimate: BreathingEstimate | None = None
+
+    def learn(self, s1: float, t1: float) -> None:
+        """Take over where along the mat a scan found S1 and T1, m."""
+        share = (self._x - s1) / (t1 - s1)
+        self._trunk = (share >= ENDS) & (share <= 1.0 - ENDS)
 
     def add(self, now: float, position: Array, force: Array, contact: NDArray[np.bool_]) -> None:
         """Take a sample.

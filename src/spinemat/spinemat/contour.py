@@ -31,6 +31,7 @@ from spinemat.anatomy import (
 Array = NDArray[np.float64]
 
 GRID = 0.005  # m
+STENCIL = np.array([-0.5, 0.5, -0.5, 0.5]) * GRID  # around two levels
 MIN_ROWS = 4
 # Surface angles lying, mean and standard deviation, degrees: SpinalMouse study, lumbar x 0.74
 # lying (PMC6680033), thoracic x 0.6 (choice); neck doi 10.1186/s12891-020-03715-2
@@ -100,9 +101,12 @@ class ContourEstimate:
     left: Array
     right: Array
     valid: NDArray[np.bool_]
-    kyphosis: float  # rad; NaN when not measurable
-    lordosis: float  # rad; NaN when not measurable
+    kyphosis: float  # rad; NaN when not measurable, as its error
+    kyphosis_std: float  # rad, standard error
+    lordosis: float  # rad; NaN when not measurable, as its error
+    lordosis_std: float  # rad, standard error
     lateral_asymmetry: float  # m
+    lateral_asymmetry_std: float  # m, standard error
     place: SpinePlace
     doubt: str = ""  # why this is not the back that was expected, for people
     method: str = METHOD.format(breath=WITH_BREATH)
@@ -143,12 +147,11 @@ def fit_contour(
         left out, as not valid. An angle is NaN where no row was felt near one of its ends.
     """
     valid = np.isfinite(left) & np.isfinite(right)
-    asymmetry = float(np.mean((right - left)[valid])) if valid.any() else np.nan
     if valid.sum() < MIN_ROWS:
-        none, nan = np.empty(0), np.nan
-        place = expected_place(intake)
+        none, unknown = np.empty(0), (np.nan, np.nan)
+        asymmetry, place = _asymmetry(left, right, noise, valid), expected_place(intake)
         return ContourEstimate(
-            none, none, none, row_x, left, right, valid, nan, nan, asymmetry, place
+            none, none, none, row_x, left, right, valid, *unknown, *unknown, *asymmetry, place
         )
     middle, left_out = 0.5 * (left + right), 0
     fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
@@ -159,18 +162,19 @@ def fit_contour(
         valid[np.flatnonzero(valid)[worst]] = False
         left_out += 1
         fit = _Fit(row_x[valid], middle[valid], noise[valid], intake)
-    asymmetry = float(np.mean((right - left)[valid]))
     x = np.unique(np.concatenate([np.arange(row_x[valid][0], row_x[valid][-1], GRID), fit.x[-1:]]))
     z, z_std = fit.at(x)
     place = SpinePlace(float(fit.p[0]), float(fit.p[1]), fit.covariance[:2, :2])
     level = place.levels
 
-    def tangent(name: str) -> float:
-        if not x[0] - BEYOND <= level[name] <= x[-1] + BEYOND:
-            return np.nan
-        ends = level[name] + np.array([-0.5, 0.5]) * GRID
-        return float(np.arctan(np.diff(fit.at(ends)[0])[0] / GRID))
+    def turn(upper: str, lower: str) -> tuple[float, float]:
+        for name in (upper, lower):
+            if not x[0] - BEYOND <= level[name] <= x[-1] + BEYOND:
+                return np.nan, np.nan
+        return fit.turn(upper, lower)
 
+    kyphosis, lordosis = turn("T1", "T12"), turn("S1", "T12")
+    asymmetry = _asymmetry(left, right, noise, valid)
     return ContourEstimate(
         x=x,
         z=z,
@@ -179,12 +183,25 @@ def fit_contour(
         left=left,
         right=right,
         valid=valid,
-        kyphosis=tangent("T1") - tangent("T12"),
-        lordosis=tangent("S1") - tangent("T12"),
-        lateral_asymmetry=asymmetry,
+        kyphosis=kyphosis[0],
+        kyphosis_std=kyphosis[1],
+        lordosis=lordosis[0],
+        lordosis_std=lordosis[1],
+        lateral_asymmetry=asymmetry[0],
+        lateral_asymmetry_std=asymmetry[1],
         place=place,
         doubt=_doubt(fit, noise[valid], intake),
     )
+
+
+def _asymmetry(
+    left: Array, right: Array, noise: Array, valid: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Mean of right minus left over valid rows and its standard error, m; NaN without any."""
+    if not valid.any():
+        return np.nan, np.nan
+    error = 2.0 * np.sqrt(np.sum(noise[valid] ** 2)) / valid.sum()  # a row's is of the mean of two
+    return float(np.mean((right - left)[valid])), float(error)
 
 
 def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
@@ -254,6 +271,34 @@ class _Fit:
         more = self._slopes(x) - across @ self._slope
         var = np.maximum(own, 0.0) + np.sum((more @ self.covariance) * more, axis=1)
         return z, np.sqrt(var)
+
+    def turn(self, upper: str, lower: str) -> tuple[float, float]:
+        """Angle between the tangents at two levels and its standard error, rad.
+
+        The error is to first order: of the unknowns, which move the levels along the curve too,
+        and of what the curve leaves.
+        """
+
+        def ends(p: Array) -> Array:
+            level = level_positions(p[0], p[1])
+            return np.array([level[lower], level[upper]]).repeat(2) + STENCIL
+
+        def angle(p: Array) -> float:
+            at = ends(p)
+            across = cho_solve(self._factor, self._process(self.x, at)).T
+            z = self._curve(at, p) + across @ (self.z - self._curve(self.x, p))
+            low, high = np.arctan(np.diff(z)[[0, 2]] / GRID)
+            return float(high - low)
+
+        at = ends(self.p)
+        slope = np.diff(self.at(at)[0])[[0, 2]] / GRID
+        weight = (np.array([1.0, -1.0, -1.0, 1.0]) / GRID) / (1.0 + slope**2).repeat(2)
+        across = cho_solve(self._factor, self._process(self.x, at)).T
+        left = self._process(at, at) - across @ self._process(self.x, at)
+        step = 1e-5 * np.eye(self.p.size)
+        by = np.array([angle(self.p + s) - angle(self.p - s) for s in step]) / 2e-5
+        variance = weight @ left @ weight + by @ self.covariance @ by
+        return angle(self.p), float(np.sqrt(variance))
 
     def _curve(self, x: Array, p: Array | None = None) -> Array:
         s1, back, kyphosis, lordosis, neck, height, tilt = self.p if p is None else p

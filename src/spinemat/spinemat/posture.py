@@ -45,6 +45,7 @@ class PostureEstimate:
         level_x, level_x_std: where they are along x, m.
         level_pitch: of the tangent there, rad; > 0: the back rises toward the head.
         kyphosis, lordosis: rad; NaN when the strip does not reach.
+        kyphosis_std, lordosis_std: what the sensors' errors make of them, rad.
     """
 
     x: Array
@@ -55,7 +56,9 @@ class PostureEstimate:
     level_x_std: Array
     level_pitch: Array
     kyphosis: float
+    kyphosis_std: float
     lordosis: float
+    lordosis_std: float
     method: str = METHOD
 
 
@@ -109,7 +112,21 @@ def posture(
     chord = np.arctan2(z[-1], x[-1])
     line = np.array([[np.cos(chord), np.sin(chord)], [-np.sin(chord), np.cos(chord)]])
     x, z = line @ np.stack([x, z])
-    variance = np.zeros_like(s)
+    above = back_length(intake) * ABOVE_SACRUM[::-1] if intake is not None else ()
+    names = ("S1", *LEVELS[::-1])[: len(above) + 1 if intake is not None else 0]
+    arc = dict(zip(names, (0.0, *above), strict=False))
+    under = {v: a for v, a in arc.items() if places[0] - STEP <= a <= places[-1] + STEP}
+
+    def tangents(pitch_at: PchipInterpolator) -> dict[str, float]:
+        return {v: float(pitch_at(np.clip(a, s[0], s[-1]))) - chord for v, a in under.items()}
+
+    def angles(tangent: dict[str, float]) -> Array:
+        t1, t12, s1 = (tangent.get(v, np.nan) for v in ("T1", "T12", "S1"))
+        return np.array([t1 - t12, s1 - t12])
+
+    tangent = tangents(at)
+    found = angles(tangent)
+    variance, unsure = np.zeros_like(s), np.zeros(2)
     for i in range(places.size):
         nudged = pitch.copy()
         nudged[i] += 1e-4
@@ -117,14 +134,8 @@ def posture(
         turn = np.arctan2(there[1][-1], there[0][-1])
         height = -np.sin(turn) * there[0] + np.cos(turn) * there[1]
         variance += (spread[i] * (height - z) / 1e-4) ** 2
-    above = back_length(intake) * ABOVE_SACRUM[::-1] if intake is not None else ()
-    names = ("S1", *LEVELS[::-1])[: len(above) + 1 if intake is not None else 0]
-    arc = dict(zip(names, (0.0, *above), strict=False))
-    under = {v: a for v, a in arc.items() if places[0] - STEP <= a <= places[-1] + STEP}
+        unsure += (spread[i] * (angles(tangents(there[2])) - found) / 1e-4) ** 2
     level_s = np.array(list(under.values()))
-    tangent = {v: float(at(np.clip(a, s[0], s[-1]))) - chord for v, a in under.items()}
-    nan = float("nan")
-    t1, t12, s1 = (tangent.get(v, nan) for v in ("T1", "T12", "S1"))
     return PostureEstimate(
         x=x,
         z=z,
@@ -133,8 +144,10 @@ def posture(
         level_x=np.interp(level_s, s, x),
         level_x_std=0.045 * level_s,  # of the survey's length of the back
         level_pitch=np.array(list(tangent.values())),
-        kyphosis=t1 - t12,
-        lordosis=s1 - t12,
+        kyphosis=float(found[0]),
+        kyphosis_std=float(np.sqrt(unsure[0])),
+        lordosis=float(found[1]),
+        lordosis_std=float(np.sqrt(unsure[1])),
     )
 
 

@@ -114,7 +114,7 @@ class RowProbes:
             pair = [2 * row, 2 * row + 1]
             pressed = bool((rise[pair] > 0.0).all())
             if pressed and np.isnan(fit.height[pair]).any():
-                self.reason[row] = "contact was lost"
+                self.reason[row] = "lifted: contact was lost"
             elif pressed and tense[row]:
                 self.reason[row] = "guarded: muscles tensed under the probe"
             if pressed:  # its neighbours feel it, whatever is known of its own movement

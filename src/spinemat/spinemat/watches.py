@@ -17,6 +17,7 @@ from spinemat.control import Mode
 from spinemat.layout import MatLayout
 from spinemat.reactions import HELD, Reaction, ReactionWatch
 from spinemat.running import Running, RunningStiffness
+from spinemat.scan import SpineScan
 
 Array = NDArray[np.float64]
 
@@ -79,15 +80,16 @@ class Watches:
     def forget(self) -> None:
         """Begin anew: another person lies on the mat."""
         layout = self._layout
-        self._breath = BreathWatch(layout.regions)
+        self._breath = BreathWatch(layout)
         self._reactions = ReactionWatch(layout, STATE_CYCLES * layout.cycle)
         self._running = RunningStiffness(layout, STATE_CYCLES * layout.cycle)
         self._said: Reaction = self._reactions.now
         self._last = 0
 
-    def learn(self, linear: Array, toe: Array, corner: Array) -> None:
-        """Take over what a scan found under each finger; see `ReactionWatch.learn`."""
-        self._reactions.learn(linear, toe, corner)
+    def learn(self, scan: SpineScan) -> None:
+        """Take over what a finished scan found under each finger, and where the trunk lies."""
+        self._reactions.learn(*scan.finger_stiffness(), scan.toe_end())
+        self._breath.learn(scan.place.levels["S1"], scan.place.levels["T1"])
 
     def add(self, s: FingerSample) -> Felt:
         """Take a state whose arrays have been checked."""

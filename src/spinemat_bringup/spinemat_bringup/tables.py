@@ -55,7 +55,13 @@ def scan_tables(result: ScanSpine.Result) -> list[Table]:
         contour.add_row(
             f"{1e3 * x:.0f}", f"{1e3 * left:.1f}", f"{1e3 * right:.1f}", "yes" if valid else "no"
         )
-    angles = f"kyphosis {math.degrees(c.kyphosis):.0f}°, lordosis {math.degrees(c.lordosis):.0f}°"
+    angles = ", ".join(
+        f"{name} {math.degrees(value):.0f}° ± {math.degrees(error):.0f}°"
+        for name, value, error in (
+            ("kyphosis", c.kyphosis, c.kyphosis_std),
+            ("lordosis", c.lordosis, c.lordosis_std),
+        )
+    )
     contour.add_row("", "", "", angles)
     if not result.stiffness.levels:
         return [contour]

@@ -14,6 +14,12 @@ from spinemat_recording.record import Contour, Level, StiffnessMap
 TRUNK = anatomy.TRUNK[::-1]  # from the foot end
 NO_CHANGE = "no measurable change"
 NOT_TWICE = "not measured twice"
+NOT_JUDGED = "not judged: no error is known"
+SHAPE = {  # of a contour: unit, and what less and more of it are called
+    "kyphosis": ("rad", "flatter", "more curved"),
+    "lordosis": ("rad", "flatter", "more curved"),
+    "lateral_asymmetry": ("m", "right lower", "right higher"),
+}
 
 
 class Difference(NamedTuple):
@@ -23,7 +29,7 @@ class Difference(NamedTuple):
         before, before_error, after, after_error: NaN where it was not measured.
         change: after minus before; NaN where it was not measured twice.
         detectable: minimal detectable change at 95 %: 1.96 sqrt(error_before^2 + error_after^2).
-        verdict: one of the two words of `difference`, NO_CHANGE or NOT_TWICE.
+        verdict: one of the two words of `difference`, NO_CHANGE, NOT_TWICE or NOT_JUDGED.
     """
 
     before: float
@@ -55,9 +61,11 @@ def difference(
     change = after - before
     detectable = max(quantile * float(np.hypot(before_error, after_error)), least)
     verdict = NO_CHANGE
-    if not np.isfinite(change) or not np.isfinite(detectable):
+    if not np.isfinite(change):
         change = detectable = float("nan")
         verdict = NOT_TWICE
+    elif not np.isfinite(detectable):
+        verdict = NOT_JUDGED
     elif abs(change) > detectable:
         verdict = less if change < 0.0 else more
     return Difference(before, before_error, after, after_error, change, detectable, verdict)
@@ -78,6 +86,20 @@ def heights(before: Contour, after: Contour | None) -> dict[str, tuple[float, Di
             again = _height(after, x)
         found[level] = (x, difference(_height(before, x), again, "lower", "higher"))
     return found
+
+
+def shape(contours: Sequence[Contour]) -> dict[str, Difference]:
+    """Compare the angles (rad) and the asymmetry (m) of the first and the last contour."""
+    unknown = (float("nan"), float("nan"))
+    return {
+        name: difference(
+            getattr(contours[0], name),
+            getattr(contours[-1], name) if len(contours) > 1 else unknown,
+            less,
+            more,
+        )
+        for name, (_, less, more) in SHAPE.items()
+    }
 
 
 def evenness(maps: Sequence[StiffnessMap]) -> Difference:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scipy.stats import t
 
-from spinemat_recording.change import NO_CHANGE, NOT_TWICE, Difference, difference
+from spinemat_recording.change import NO_CHANGE, Difference, difference
 from spinemat_recording.csv_tables import write_csv
 from spinemat_recording.rendering import render
 from spinemat_recording.treatment_figures import course_figure
@@ -239,11 +239,7 @@ def _first_to_last(name: str, weeks: tuple[Week, ...]) -> Difference:
     if name in SCATTER:  # the error itself comes from few values
         quantile = float(t.ppf(0.975, max(first.n + last.n - 2, 1)))
         least = LEAST_SAID if name in SAID else 0.0
-    found = difference((first.value, first.error), second, less, more, quantile, least)
-    if found.verdict == NOT_TWICE and len(weeks) > 1:  # without errors nobody can judge it
-        change = last.value - first.value
-        return found._replace(change=change, verdict="not judged: no error known")
-    return found
+    return difference((first.value, first.error), second, less, more, quantile, least)
 
 
 def _span(weeks: tuple[Week, ...]) -> str:

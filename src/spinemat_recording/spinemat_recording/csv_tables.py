@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from spinemat.layout import MatLayout
-from spinemat_recording.change import changes, evenness, heights, level_names
+from spinemat_recording.change import (
+    NOT_JUDGED,
+    SHAPE,
+    changes,
+    evenness,
+    heights,
+    level_names,
+    shape,
+)
 from spinemat_recording.record import Level, SessionRecord
 from spinemat_recording.treatment import doses, episodes, rates, steps
 
@@ -116,21 +124,17 @@ def _summary(record: SessionRecord) -> Table:
     if record.stiffness:
         rows.append(("evenness", "1", *evenness(record.stiffness), record.stiffness[0].method))
     if record.contours:
-        pair = [record.contours[0], *record.contours[1:][-1:]]
-        for name, unit in (("kyphosis", "rad"), ("lordosis", "rad"), ("lateral_asymmetry", "m")):
-            values = [getattr(c, name) for c in pair]
-            after = values[1] if len(values) > 1 else None
-            change = values[1] - values[0] if len(values) > 1 else None
-            rows.append(
-                (name, unit, values[0], None, after, None, change, None,
-                 "not judged: no error is known", pair[0].method)
-            )  # fmt: skip
+        method = record.contours[0].method
+        rows += [
+            (name, SHAPE[name][0], *found, method)
+            for name, found in shape(record.contours).items()
+        ]
     before, after = (rates(record, phase) for phase in ("SCAN", "RESCAN"))
     if before.size or after.size:
         rows.append(
             ("breathing_rate_median", "Hz", *(x for v in (before, after)
              for x in (float(sorted(v)[v.size // 2]) if v.size else None, None)),
-             None, None, "not judged: no error is known", "felt by resting fingers in the scans")
+             None, None, NOT_JUDGED, "felt by resting fingers in the scans")
         )  # fmt: skip
     return columns, rows
 

@@ -149,9 +149,9 @@ class Contour:
     left: Array
     right: Array
     valid: Array
-    kyphosis: float
-    lordosis: float
-    lateral_asymmetry: float
+    kyphosis: tuple[float, float]  # and its standard error, as below; NaN where it is not known
+    lordosis: tuple[float, float]
+    lateral_asymmetry: tuple[float, float]
     method: str
     levels: tuple[str, ...] = ()  # S1, L5 … C1
     level_x: Array = field(default_factory=lambda: np.zeros(0))

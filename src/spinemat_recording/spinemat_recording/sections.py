@@ -12,12 +12,14 @@ from spinemat.findings import LIKELY, STIFFER, UNEVEN_SIDES
 from spinemat.layout import MatLayout
 from spinemat_recording import figures, treatment_figures
 from spinemat_recording.change import (
+    SHAPE,
     TRUNK,
     Difference,
     changes,
     evenness,
     heights,
     level_names,
+    shape,
 )
 from spinemat_recording.record import FORCE_MODE, Contour, SessionRecord, StiffnessMap
 from spinemat_recording.treatment import DOSE_METHOD, Dose, doses, episodes, rates, steps
@@ -61,9 +63,9 @@ def contour(
     rows = [
         {
             "when": when,
-            "kyphosis": math.degrees(c.kyphosis),
-            "lordosis": math.degrees(c.lordosis),
-            "asymmetry": 1e3 * c.lateral_asymmetry,
+            "kyphosis": tuple(map(math.degrees, c.kyphosis)),
+            "lordosis": tuple(map(math.degrees, c.lordosis)),
+            "asymmetry": tuple(1e3 * v for v in c.lateral_asymmetry),
             "rows": "" if when == "truth" else f"{int(c.valid.sum())} of {c.valid.size}",
         }
         for when, c in named
@@ -75,6 +77,10 @@ def contour(
             (level, _scaled(found, 1e3))
             for level, (_, found) in heights(pair[0], pair[1] if len(pair) > 1 else None).items()
         ],
+        "shape": {
+            name: _scaled(found, 1e3 if SHAPE[name][0] == "m" else math.degrees(1.0))
+            for name, found in shape(record.contours).items()
+        },
         "rmse": judged["contour_rmse_mm"],
         "change": _contour_change(pair[0], pair[1]) if len(pair) > 1 else None,
         "method": pair[0].method or "not stated",

@@ -273,13 +273,18 @@ def _contour(m: Any) -> Contour:
         left=m.left,
         right=m.right,
         valid=np.asarray(m.valid, dtype=bool),
-        kyphosis=m.kyphosis,
-        lordosis=m.lordosis,
-        lateral_asymmetry=m.lateral_asymmetry,
+        kyphosis=_with_error(m, "kyphosis"),
+        lordosis=_with_error(m, "lordosis"),
+        lateral_asymmetry=_with_error(m, "lateral_asymmetry"),
         method=m.method,
         levels=tuple(_given(m, "levels")),
         level_x=np.asarray(_given(m, "level_x"), dtype=float),
     )
+
+
+def _with_error(message: Any, name: str) -> tuple[float, float]:
+    """A number and its standard error, which messages of older records do not have."""
+    return getattr(message, name), getattr(message, f"{name}_std", float("nan"))
 
 
 def _given(message: Any, name: str) -> Any:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from spinemat_recording.change import NO_CHANGE, NOT_TWICE, Change
+from spinemat_recording.change import NO_CHANGE, NOT_JUDGED, NOT_TWICE, Change
 from spinemat_recording.record import SessionRecord
 from spinemat_recording.rendering import number, signed
-
-NOT_JUDGED = "not judged"  # no standard error is known
 
 
 def summary(record: SessionRecord, content: dict[str, Any], judged: dict[str, Any]) -> list[str]:
@@ -172,11 +170,14 @@ def at_a_glance(content: dict[str, Any]) -> list[dict[str, Any]]:
         for key, name in (
             ("kyphosis", "Kyphosis T1–T12, °"),
             ("lordosis", "Lordosis T12–S1, °"),
-            ("asymmetry", "Skin, right higher than left, mm"),
+            ("lateral_asymmetry", "Skin, right higher than left, mm"),
         ):
-            told = [number(r[key]) for r in contour["rows"] if r["when"] != "truth"]
-            how = "mean over rows" if key == "asymmetry" else "tangents of the lying skin"
-            rows.append(_row(name, *[*told, "–"][:2], "", "", NOT_JUDGED, how))
+            c = contour["shape"][key]
+            how = "mean over rows" if key == "lateral_asymmetry" else "tangents of the lying skin"
+            rows.append(
+                _row(name, _pm(c.before, c.before_error), _pm(c.after, c.after_error),
+                     signed(c.change), number(c.detectable), c.verdict, how)
+            )  # fmt: skip
         change = contour["change"]
         if change is not None:
             rows.append(
@@ -203,7 +204,7 @@ def _row(*values: str) -> dict[str, Any]:
 
 
 def _pm(value: float, error: float) -> str:
-    return f"{value:.1f} ± {1.96 * error:.1f}" if math.isfinite(value) else "–"
+    return f"{number(value)} ± {number(1.96 * error)}" if math.isfinite(value) else "–"
 
 
 def _verdict_words(trunk: list[Change]) -> str:

@@ -205,7 +205,7 @@ class SpineContour(LifecycleNode):
             self._contours.publish(result.contour)
             result.stiffness = stiffness_message(head, *found)
             self._maps.publish(result.stiffness)
-            self._watching.watches.learn(found.linear, found.toe, scan.toe_end())
+            self._watching.watches.learn(scan)
             self._log(Learnt(self._voice.cycle))
             if found.lies is not None:
                 self._poses.publish(pose_message(head, scan.contour, found.lies))

@@ -42,7 +42,7 @@ class FeelingLoop(ClosedLoop):
     """A closed loop that feels the breath, as `spine_contour` does, and tells the press of it."""
 
     def __init__(self, plant: Plant) -> None:
-        self._watch = BreathWatch(plant.layout.regions)
+        self.watch = BreathWatch(plant.layout)
         self._felt: tuple[float, float, float] | None = None  # when, s; rate, Hz; phase, rad
         super().__init__(plant)
 
@@ -59,8 +59,8 @@ class FeelingLoop(ClosedLoop):
         if self.cycle % SLOW == 0:
             now, control = self.cycle * self.layout.cycle, self.control
             touching = control.contact & (control.mode == Mode.FORCE)
-            self._watch.add(now, control.position.copy(), control.force.copy(), touching)
-            found = self._watch.at(now)
+            self.watch.add(now, control.position.copy(), control.force.copy(), touching)
+            found = self.watch.at(now)
             if found is not None and found.valid:
                 self._felt = now, found.rate, found.phase
         return force
@@ -112,6 +112,7 @@ def press_gated(
     """
     loop = FeelingLoop(Plant(layout, lie_down(patient), plain_urdf(layout), seed))
     found = scan(loop)
+    loop.watch.learn(found.place.levels["S1"], found.place.levels["T1"])
     felt = Felt.of_scan(found.height, found.levels())
     plan = plan_session(
         programme, layout, record.measures, felt, Needs.of_answers(record, screen(record))

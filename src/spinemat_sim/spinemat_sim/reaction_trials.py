@@ -56,7 +56,7 @@ class WatchedLoop(ClosedLoop):
 
     def __init__(self, plant: Plant) -> None:
         self.watch = ReactionWatch(plant.layout, EVERY * plant.layout.cycle)
-        self.breath = BreathWatch(plant.layout.regions)
+        self.breath = BreathWatch(plant.layout)
         self.reactions: list[tuple[int, Reaction]] = []
         self.took: list[float] = []
         super().__init__(plant)
@@ -143,6 +143,7 @@ def try_reactions(
         lost = (late, late, late, 0.0, never, False, never)
         return Reacted(0.0, 0, 0, *lost, (kind, pressed), (never, never))
     loop.watch.learn(*found.finger_stiffness(), found.toe_end())
+    loop.breath.learn(found.place.levels["S1"], found.place.levels["T1"])
     loop.reactions.clear()
     begin = loop.cycle
     told, errors = _stay_quiet(loop, found, rng)

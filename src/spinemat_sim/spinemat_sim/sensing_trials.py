@@ -51,6 +51,7 @@ class Felt:
         seconds: that the scan took, simulated, with the time in which a map is made.
         contour, neck: root mean square error of the contour, up to C7 and above, m.
         angles: error of kyphosis and lordosis, rad.
+        angle_error: their standard errors, rad.
         places: error of the levels' place, shape of `PLACES`, m.
         deviation: that error over its standard error.
         over: largest true force less what a probe may press, N.
@@ -71,6 +72,7 @@ class Felt:
     contour: float
     neck: float
     angles: Array
+    angle_error: Array
     places: Array
     deviation: Array
     over: float
@@ -195,13 +197,14 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     place = np.array([scan.place.levels[v] for v in PLACES]) - at
     spread = np.array([scan.place.errors[v] for v in PLACES])
     neck = nothing = np.nan
-    contour, angles = nothing, np.full(2, np.nan)
+    contour, angles, unsure = nothing, np.full(2, np.nan), np.full(2, np.nan)
     if c is not None and c.x.size:
         off = c.z - plant.trunk.skin_height(c.x)
         upper = (c.x > person.x_of(NECK_BELOW)) & (c.x <= person.x_of("C1"))
         contour = float(np.sqrt(np.mean(off[c.x <= person.x_of(NECK_BELOW)] ** 2)))
         neck = float(np.sqrt(np.mean(off[upper] ** 2))) if upper.any() else nothing
         angles = np.array([c.kyphosis - person.kyphosis, c.lordosis - person.lordosis])
+        unsure = np.array([c.kyphosis_std, c.lordosis_std])
     return Felt(
         value=np.array([e.value for e in pair]),
         error=np.array([e.error for e in pair]),
@@ -216,6 +219,7 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
         contour=contour,
         neck=neck,
         angles=angles,
+        angle_error=unsure,
         places=place,
         deviation=place / spread,
         over=float((loop.peak - probe).max()),
@@ -231,8 +235,8 @@ def _nothing(why: str, over: float) -> Felt:
         value=trunk, error=trunk, sides=sides, side_error=sides,
         regions=np.full(len(REGIONS), nan), score=trunk, skew=trunk,
         evenness=nan, evenness_error=nan, seconds=nan, contour=nan, neck=nan,
-        angles=np.full(2, nan), places=places, deviation=places, over=over, breath=nan,
-        refused=why,
+        angles=np.full(2, nan), angle_error=np.full(2, nan),
+        places=places, deviation=places, over=over, breath=nan, refused=why,
     )  # fmt: skip
 
 
@@ -330,6 +334,7 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
         "contour_neck_mm": 1e3 * middle([f.neck for f in first]),
         "kyphosis_deg": float(np.degrees(middle(angles[:, 0]))),
         "lordosis_deg": float(np.degrees(middle(angles[:, 1]))),
+        "angles_inside_95_share": 1.0 - _share(angles, np.array([f.angle_error for f in first])),
         "places_mm": 1e3 * float(np.median(places)),
         "places_95_mm": 1e3 * float(np.percentile(places, 95.0)),
         **{

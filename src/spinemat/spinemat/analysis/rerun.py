@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from spinemat.analysis import rerun_safety
 from spinemat.analysis.bags import Bag, BagError, about_json
@@ -147,9 +146,9 @@ def _estimators(
         while entry is not None and entry.cycle < state.cycle:
             if isinstance(entry, Begin) and not entry.same_person:
                 watches.forget()
-            learnt = scans.take(entry, stamp)
-            if learnt is not None:
-                watches.learn(*learnt)
+            done = scans.take(entry, stamp)
+            if done is not None:
+                watches.learn(done)
             stamp, entry = next(entries)
         scans.samples.append(state)
         felt = watches.add(state)
@@ -284,10 +283,8 @@ class _Scans:
         self._told = False
         self.samples: list[FingerSample] = []  # of the press at hand
 
-    def take(
-        self, entry: Entry, at: int
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
-        """Take an entry of the log, told at `at` (ns); return what watches learn from it."""
+    def take(self, entry: Entry, at: int) -> SpineScan | None:
+        """Take an entry of the log, told at `at` (ns); return the scan if it is done now."""
         if isinstance(entry, Begin):
             intake = check_intake(entry.sex, entry.age, entry.stature, entry.mass)
             self._scan = SpineScan(
@@ -335,15 +332,17 @@ class _Scans:
         c, found = self._scan.contour, self._results.scan("contour", at)
         if found is None:
             return
-        names = ("x", "z", "z_std", "row_x", "left", "right", "valid", "kyphosis", "lordosis")
-        values = {name: getattr(c, name) for name in (*names, "lateral_asymmetry")}
+        names = ("x", "z", "z_std", "row_x", "left", "right", "valid")
+        angles = ("kyphosis", "lordosis", "lateral_asymmetry")
+        told = (*angles, *(f"{name}_std" for name in angles))
+        values = {name: getattr(c, name) for name in (*names, *told) if hasattr(found, name)}
         at_levels = np.array([c.place.levels[v] for v in LEVELS_UP])
         values["level_x"] = at_levels
         values["level_x_std"] = [c.place.errors[v] for v in LEVELS_UP]
         values["level_pitch"] = c.pitch(at_levels)
         self._results.compare("contour", at, found, values)
 
-    def _evaluate(self, at: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def _evaluate(self, at: int) -> SpineScan:
         assert self._scan is not None
         e = evaluate(self._scan)
         self._compare_contour(at)  # told again: the breath is known better
@@ -362,7 +361,7 @@ class _Scans:
                 values["stands_out"] = ([v.stands_out for v in m.levels], out)
             values |= {k: (_told(m, k), v) for k, v in found.items() if hasattr(m, k)}
             self._results.add("stiffness", at, values)
-        return e.linear, e.toe, self._scan.toe_end()
+        return self._scan
 
 
 def _findings(e: Evaluation) -> dict[str, Any]:
