@@ -10,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 
 from spinemat.anatomy import LEVELS
-from spinemat.conditions import CONDITIONS
+from spinemat.conditions import CONDITIONS, TABLE_VERSION
 from spinemat.questionnaire import (
     ACTIVITIES,
     GOALS,
@@ -47,6 +47,7 @@ def reals(low: float, high: float) -> st.SearchStrategy[float]:
 PEOPLE = st.fixed_dictionaries(
     {
         "version": st.just(1),
+        "asked": st.just(TABLE_VERSION),
         "id": st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True),
         "measures": st.fixed_dictionaries(
             {

@@ -14,7 +14,10 @@ import yaml
 from command_line import spinemat
 from people import HEALTHY, PERSONS
 from planning import FOLDER, PROGRAMMES
+from spinemat.conditions import CONDITIONS
+from spinemat.questionnaire import Comfort, load_person
 from spinemat.session_programme import PATTERNS
+from spinemat.symptoms import Symptom
 from spinemat_bringup import cli_person, cli_programme
 from spinemat_bringup.cli_common import console
 from spinemat_session.record import Dose, MeasuredLevel, Store
@@ -156,6 +159,58 @@ def test_a_person_is_shown_with_limits_and_suggestions_that_name_their_source() 
         "left out",
     ):
         assert words in output
+
+
+YES = {"mild_disc_degeneration": "L4 L5"}  # in the interview; the place follows
+
+
+def interview(*yes: str) -> list[str]:
+    """Answers to all questions, up to those of the screening."""
+    answers = ["Anna B", "p-7", "female", "17", "45", "1.78", "84"]
+    for c in CONDITIONS.values():
+        answers.append("y" if c.name in yes else "n")
+        if c.name in yes and c.placed:
+            answers += ["L9", YES[c.name]]
+    return answers
+
+
+def test_a_person_is_asked_and_the_file_is_what_was_said(tmp_path: Path) -> None:
+    """What is not acceptable is said and asked again."""
+    answers = [
+        *interview("mild_disc_degeneration"),
+        "knees", "low_back", "12", "5", "", "after_sitting morning", "",
+        "", "80", "5", "50", "C1",
+        "25", "9", "none", "rounded", "light", "less_pain less_pain", "less_pain relax",
+    ]  # fmt: skip
+    file = tmp_path / "p-7.yaml"
+    status, output = spinemat("person", "new", file, answer="\n".join(answers) + "\n")
+    assert status == 0, output
+    for wrong in ("Anna B", "17", "L9", "knees", "12", "less_pain"):
+        assert "Error: " in output and wrong in output
+    assert "p-7: female, 45 years" in output and "low back (5 of 10) points to L3–S1" in output
+    record = load_person(file)
+    assert record.measures.age == 45.0 and record.measures.stature == 1.78
+    assert [(a.name, a.levels) for a in record.conditions] == [
+        ("mild_disc_degeneration", ("L4", "L5"))
+    ]
+    assert record.symptoms == (Symptom("low_back", 5.0, ("after_sitting", "morning")),)
+    assert record.comfort == Comfort(1.0, 0.8, 0.5, ("C1",))
+    assert record.habits.sitting == 9.0 and record.goals == ("less_pain", "relax")
+    before = file.read_bytes()
+    status, output = spinemat("person", "new", file)
+    assert status == 1 and "a file that does not exist yet" in output
+    assert file.read_bytes() == before
+
+
+def test_the_interview_ends_where_no_session_is_possible(tmp_path: Path) -> None:
+    file = tmp_path / "p-8.yaml"
+    answers = "\n".join(interview("cauda_equina", "pacemaker"))
+    status, output = spinemat("person", "new", file, answer=answers)
+    assert status == 1 and "nothing was written" in output
+    assert "Cauda equina: no session is possible" in output and "medical help today" in output
+    assert "Places of complaints" not in output and not file.exists()
+    status, output = spinemat("person", "new", file, answer="p-8\n")
+    assert status == 1 and not file.exists(), "broken off"
 
 
 def test_an_excluded_person_is_told_why_and_is_not_forecast(tmp_path: Path) -> None:

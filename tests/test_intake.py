@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from people import HEALTHY, PEOPLE, PERSONS
+from spinemat.conditions import TABLE_VERSION
 from spinemat.errors import InvalidInput, number
 from spinemat.layout import load_layout
 from spinemat.questionnaire import load_person, person_from, to_mapping
@@ -124,6 +125,7 @@ def test_what_has_no_end_is_refused() -> None:
     [
         (("version",), 2, ("version", "2", "1")),
         (("version",), True, ("version", "True")),
+        (("asked",), TABLE_VERSION - 1, ("asked", "0", "ask the person again")),
         (("id",), "Jane Doe", ("id", "Jane Doe", "digits")),
         (("id",), "", ("id", "1 to 40")),
         (("measures", "age"), 17, ("age", "17", "18 to 100 years")),

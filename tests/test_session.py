@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,17 +15,21 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import rclpy
+import yaml
 from std_msgs.msg import Header
 
 from command_line import spinemat
 from graphs import session_goal
 from mats import MAT
+from people import HEALTHY
 from planning import ADULT, FOLDER, felt
 from spinemat.back_model import UP
+from spinemat.conditions import DEMANDS
 from spinemat.errors import InvalidInput
+from spinemat_bringup import graph
 from spinemat_bringup.cli_common import Cue
 from spinemat_bringup.graph import GraphOptions, describe
-from spinemat_interfaces.action import ScanSpine
+from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import BreathingCue, ComfortReport, FingerState, SessionState
 from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
@@ -68,17 +73,26 @@ def said(node: SessionOrchestrator) -> list[str]:
     return texts
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[SessionOrchestrator]:
-    given = {"mat_config": MAT, "programmes": FOLDER, "sessions_dir": tmp_path / "sessions"}
+@contextmanager
+def orchestrator(folder: Path, **own: Any) -> Iterator[SessionOrchestrator]:
+    """The node with parameters of its own; its sessions are kept in the folder."""
+    given = {"mat_config": MAT, "programmes": FOLDER, "sessions_dir": folder / "sessions"} | own
     words = [w for name, value in given.items() for w in ("-p", f"{name}:={value}")]
     rclpy.init(args=["--ros-args", "-r", "__ns:=/mat", *words])
-    made = SessionOrchestrator()
     try:
-        yield made
+        made = SessionOrchestrator()
+        try:
+            yield made
+        finally:
+            made.destroy_node()
     finally:
-        made.destroy_node()
         rclpy.try_shutdown()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[SessionOrchestrator]:
+    with orchestrator(tmp_path) as made:
+        yield made
 
 
 def begin(node: SessionOrchestrator, **fields: Any) -> list[SessionState]:
@@ -238,6 +252,52 @@ def test_an_own_database_and_own_programmes_reach_the_nodes_and_no_bag(tmp_path:
     assert given["database"] == url and given["programmes"] == str(tmp_path)
     assert "host" not in str(specs["recorder"].parameters)
     assert str(tmp_path) in str(specs["recorder"].parameters)
+
+
+@pytest.mark.parametrize("demand", DEMANDS)
+def test_a_mat_may_demand_that_every_plan_is_confirmed(
+    tmp_path: Path, demand: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Planned(Exception):
+        """The session has come to its plan."""
+
+    async def nothing(_mass: float) -> None:
+        """In place of the supervisor's answer."""
+
+    async def make(_session: str, confirm: bool, *_: Any) -> None:
+        waits.append(confirm)
+        raise Planned
+
+    assert graph.DEMANDS == DEMANDS
+    with orchestrator(tmp_path, confirm=demand) as node:
+        waits: list[bool] = []
+        monkeypatch.setattr(node, "_lower_limits", nothing)
+        monkeypatch.setattr(node._decision, "make", make)
+        monkeypatch.setattr(node, "_scan", Scanner(node))
+        for asked in (True, False):
+            begin(node, programme="lower_back", confirm=asked)
+            goal = node._goal.request  # type: ignore[union-attr]
+            with pytest.raises(Planned):
+                finish(node, node._session(goal, *node._check(goal)))
+        assert waits == [True, demand == "required"]
+
+
+def test_a_mat_may_demand_that_everybody_is_screened(tmp_path: Path) -> None:
+    answers = yaml.safe_dump(HEALTHY)
+    with orchestrator(tmp_path, screening="required") as node:
+        with pytest.raises(InvalidInput, match=r"person.*a person record: screening is required"):
+            node._check(session_goal())
+        asked = RunSession.Goal(person=answers, programme="lower_back")
+        assert node._check(asked)[0].screening is not None
+
+
+@pytest.mark.parametrize("name", ["confirm", "screening"])
+def test_a_demand_that_is_none_starts_no_node(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(InvalidInput, match=rf"{name}: 'always' is not allowed.*optional, required"),
+        orchestrator(tmp_path, **{name: "always"}),
+    ):
+        pass
 
 
 def test_pain_in_the_scan_is_in_the_plan(

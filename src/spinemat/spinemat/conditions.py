@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 TABLE_VERSION = 1  # goes into every log entry; raise it whenever a row changes
 
+DEMANDS = ("optional", "required")  # what a mat may ask of screening and of confirmed plans
 EXCLUDE, CLINICIAN, CAUTION = "exclude", "clinician_may_override", "caution"
 
 USUAL = "usual contraindication to manual treatment of the spine"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from spinemat.anatomy import LEVELS, Intake, check_intake, region_of
-from spinemat.conditions import CONDITIONS
+from spinemat.conditions import CONDITIONS, TABLE_VERSION
 from spinemat.errors import InvalidInput, choice, keys, number
 from spinemat.plain_yaml import PlainLoader
 from spinemat.symptoms import PLACES, WHEN, Symptom
@@ -93,6 +93,7 @@ class PersonRecord:
     """What is known of a person before the mat measures. Build it with `person_from`.
 
     Attributes:
+        asked: version of the questions that were asked, of `conditions.TABLE_VERSION`.
         id: synthetic: letters, digits, - and _.
         measures: sex, age, stature, mass.
         conditions: every question that was answered with yes; all others were answered with no.
@@ -103,6 +104,7 @@ class PersonRecord:
         goals: from `GOALS`, the most important first.
     """
 
+    asked: int
     id: str
     measures: Intake
     conditions: tuple[Answer, ...]
@@ -166,13 +168,17 @@ def person_from(data: Any) -> PersonRecord:
     top = keys(
         "person",
         data,
-        ("version", "id", "measures", "conditions", "symptoms", "comfort", "habits", "activity",
-         "goals"),
+        ("version", "asked", "id", "measures", "conditions", "symptoms", "comfort", "habits",
+         "activity", "goals"),
     )  # fmt: skip
     if type(top["version"]) is not int or top["version"] != VERSION:
         raise InvalidInput("version", top["version"], str(VERSION))
+    if type(top["asked"]) is not int or top["asked"] != TABLE_VERSION:
+        allowed = f"{TABLE_VERSION}: other questions are asked now, ask the person again"
+        raise InvalidInput("asked", top["asked"], allowed)
     habits = keys("habits", top["habits"], ("sitting", "repetitive_load", "posture"))
     return PersonRecord(
+        asked=TABLE_VERSION,
         id=check_id("id", top["id"]),
         measures=check_intake(
             **keys("measures", top["measures"], ("sex", "age", "stature", "mass"))

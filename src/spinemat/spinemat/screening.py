@@ -10,7 +10,7 @@ careful filter, not a diagnosis and not a certificate that a session is safe.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -121,7 +121,7 @@ def screen(record: PersonRecord, override: Override | None = None) -> Screening:
     """
     given = [(CONDITIONS[a.name], a.levels) for a in record.conditions]
     answers = [(c, levels) for c, levels in given if record.measures.age > c.above_age]
-    excluded = [c for c, _ in answers if c.kind == EXCLUDE]
+    excluded = exclusions(record.measures.age, (a.name for a in record.conditions))
     doubts = [c for c, _ in answers if c.kind == CLINICIAN]
     bounds = _out_of_bounds(record)
 
@@ -133,7 +133,7 @@ def screen(record: PersonRecord, override: Override | None = None) -> Screening:
         verdict = Verdict.ALLOWED
     overridden = doubts if override and verdict == Verdict.ALLOWED else []
 
-    reasons = [*bounds, *(_refusal(c) for c in excluded)]
+    reasons = [*bounds, *excluded]
     for c in doubts:
         state = "open"
         if override and overridden:
@@ -159,6 +159,12 @@ def screen(record: PersonRecord, override: Override | None = None) -> Screening:
         override=override,
         overridden=tuple(c.name for c in overridden),
     )
+
+
+def exclusions(age: float, names: Iterable[str]) -> list[str]:
+    """Say in sentences which of the questions answered with yes allow no session at an age."""
+    said = (CONDITIONS[name] for name in names)
+    return [_refusal(c) for c in said if c.kind == EXCLUDE and age > c.above_age]
 
 
 def _out_of_bounds(record: PersonRecord) -> list[str]:

@@ -37,7 +37,7 @@ from spinemat_bringup.cli_programme import programme_group
 from spinemat_bringup.cli_record import record_group
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
 from spinemat_bringup.cli_session import session
-from spinemat_bringup.graph import NO_RECORD, SIMULATORS
+from spinemat_bringup.graph import DEMANDS, NO_RECORD, SIMULATORS
 from spinemat_bringup.outcome import software_version
 
 
@@ -121,6 +121,20 @@ def demo(
 @out_option
 @programmes_option
 @mat_database_option
+@click.option(
+    "--confirm",
+    type=click.Choice(DEMANDS),
+    default=DEMANDS[0],
+    show_default=True,
+    help="Whether every plan waits for `spinemat session confirm`.",
+)
+@click.option(
+    "--screening",
+    type=click.Choice(DEMANDS),
+    default=DEMANDS[0],
+    show_default=True,
+    help="Whether only people whose answers were given are treated.",
+)
 @record_option
 @namespace_option
 def up(
@@ -133,6 +147,8 @@ def up(
     out: Path,
     programmes: Path | None,
     database: str,
+    confirm: str,
+    screening: str,
     record: str,
     namespace: str,
 ) -> None:
@@ -167,6 +183,8 @@ def up(
                 profile=record if record != NO_RECORD else "all",
                 database=database,
                 programmes=programmes,
+                confirm=confirm,
+                screening=screening,
             )
         )
         with Processes(nodes, namespace, state_dir / "log") as processes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable, Iterable
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,6 @@ from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import console, input_errors, mat_option, tell
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from spinemat.layout import MatLayout
     from spinemat.questionnaire import PersonRecord
     from spinemat.screening import Screening
@@ -61,6 +60,44 @@ def person_list_conditions() -> None:
         table.add_row(f"{c.question}\n[dim]{c.name}[/]", f"{means}\n[dim]{c.source}[/]")
     console.print(table)
     console.print("Shares are engineering choices. The list does not replace an examination.")
+
+
+@person_group.command("new")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@mat_option
+def person_new(file: Path, mat_config: Path | None) -> None:
+    """Ask a person all that is asked before a session, and write FILE.
+
+    Ends early, and writes nothing, where an answer allows no session. Exit status 0 only if the
+    person may be treated.
+    """
+    import yaml
+
+    from spinemat.layout import load_layout
+    from spinemat.questionnaire import person_from
+    from spinemat.screening import screen
+    from spinemat_bringup.asking import Excluded, ask
+    from spinemat_bringup.graph import share
+
+    with input_errors():
+        layout = load_layout(mat_config or share("config", "mat.yaml"))
+        if file.exists():
+            raise InvalidInput("person file", str(file), "a file that does not exist yet")
+        if not file.absolute().parent.is_dir():
+            raise InvalidInput("person file", str(file), "a file in a folder that exists")
+        try:
+            data = ask()
+        except Excluded as error:
+            console.print("[bold]No session is possible; nothing was written.[/]")
+            bullets(error.reasons)
+            sys.exit(1)
+        record = person_from(data)
+        with file.open("x", encoding="utf-8") as out:
+            yaml.safe_dump(data, out, sort_keys=False, default_flow_style=None)
+        console.print(f"Written: {file}", soft_wrap=True)
+        screening = screen(record)
+        _describe(record, screening, layout)
+    sys.exit(0 if screening.verdict == 0 else 1)
 
 
 @person_group.command("check")

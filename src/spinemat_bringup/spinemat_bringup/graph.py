@@ -17,6 +17,7 @@ from ament_index_python.packages import get_package_share_directory
 NAMESPACE = "/mat"
 NO_RECORD = "none"  # in place of a profile: no recorder
 SIMULATORS = ("mujoco", "none")  # Gazebo's server is a process of its own: see launching
+DEMANDS = ("optional", "required")  # as session_orchestrator has them; ROS alone imports this file
 DRIVE_STAGES = {"mujoco": "mat_simulator", "gazebo": "gazebo_adapter"}
 
 
@@ -53,6 +54,8 @@ class GraphOptions:
     profile: str = "all"  # what it records: all, clinical, minimal
     database: str = ""  # URL; empty: spinemat.db in sessions_dir; none: no database
     programmes: Path | None = None  # folder; None: those that ship
+    confirm: str = "optional"  # or required: every plan waits for a clinician
+    screening: str = "optional"  # or required: no session without a person's answers
 
 
 def share(*parts: str) -> Path:
@@ -95,6 +98,8 @@ def describe(options: GraphOptions) -> list[NodeSpec]:
                 "programmes": str(options.programmes or share("config", "programmes")),
                 "sessions_dir": str(options.sessions_dir or ""),
                 "database": options.database,
+                "confirm": options.confirm,
+                "screening": options.screening,
             },
         ),
         NodeSpec("spine_contour", "spinemat_sensing", "spine_contour", True, mat),

@@ -40,6 +40,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from spinemat_bringup.gazebo_paths import missing_modules, python_path
 from spinemat_bringup.graph import (
+    DEMANDS,
     MARKERS,
     NAMESPACE,
     NO_RECORD,
@@ -82,6 +83,14 @@ ARGUMENTS = {
     "folder": Argument("", "record all the time into this folder; empty: sessions, into theirs"),
     "sessions": Argument("sessions", "folder in which each session gets one"),
     "state": Argument("", "folder of latch, calibration and safety log; empty: the user's own"),
+    "programmes": Argument("", "folder of programmes; empty: those that ship"),
+    "database": Argument(
+        "", "URL of the database of all sessions; empty: spinemat.db in sessions; none: none"
+    ),
+    "confirm": Argument(DEMANDS[0], "whether every plan waits for a clinician", DEMANDS),
+    "screening": Argument(
+        DEMANDS[0], "whether only people whose answers were given are treated", DEMANDS
+    ),
     "simulator": Argument("mujoco", "physics of the simulated mat", ("mujoco", "gazebo")),
     "patient": Argument(
         "", "who lies there: preset, YAML file or row of the body survey; empty: average adult"
@@ -94,7 +103,8 @@ ARGUMENTS = {
     "rviz": Argument("false", "open RViz and start what it shows", SWITCH),
     "use_sim_time": Argument("true", "follow the mat's own clock", SWITCH),
 }
-MAT = ("namespace", "mat_config", "record", "sessions", "state")
+SESSION = ("programmes", "database", "confirm", "screening")
+MAT = ("namespace", "mat_config", "record", "sessions", "state", *SESSION)
 SIM = ("simulator", "patient", "seed", "real_time", "headless", "rviz", *MAT)
 RECORD = ("namespace", "mat_config", "record", "folder", "patient", "seed")
 VIEW = ("namespace", "mat_config", "state", "rviz", "use_sim_time")
@@ -178,11 +188,20 @@ def options(values: Mapping[str, str]) -> GraphOptions:
         state_dir=_state_dir(values),
         record=values["record"] != NO_RECORD,
         profile=values["record"],
+        database=values.get("database", ""),
+        programmes=_programmes(values),
+        confirm=values.get("confirm", DEMANDS[0]),
+        screening=values.get("screening", DEMANDS[0]),
     )
 
 
 def _mat_config(values: Mapping[str, str]) -> Path:
     return Path(values["mat_config"] or share("config", "mat.yaml")).expanduser().resolve()
+
+
+def _programmes(values: Mapping[str, str]) -> Path | None:
+    folder = values.get("programmes", "")
+    return Path(folder).expanduser().resolve() if folder else None
 
 
 def _state_dir(values: Mapping[str, str]) -> Path:

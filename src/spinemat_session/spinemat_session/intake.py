@@ -34,14 +34,16 @@ class Prepared:
     answers: dict[str, Any]
 
 
-def prepare(request: RunSession.Goal) -> Prepared:
-    """Check a session's goal and screen the person.
+def prepare(request: RunSession.Goal, must_screen: bool) -> Prepared:
+    """Check a session's goal and screen the person, who must be screened or may be.
 
     Raises:
         InvalidInput: a field is not acceptable, or screening does not allow a session; the message
             has the reasons.
     """
     if not request.person:
+        if must_screen:
+            raise InvalidInput("person", "", "a person record: screening is required here")
         if request.override_by or request.override_reason:
             raise InvalidInput(
                 "override_by", request.override_by, "nobody without a person record"

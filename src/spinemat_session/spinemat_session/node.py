@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 
 from spinemat import __version__
 from spinemat.backing_off import TOO_MUCH, levels_at
+from spinemat.conditions import DEMANDS
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.ledger import PAIN, Advice
 from spinemat.scan import GAP
@@ -77,6 +78,10 @@ class SessionOrchestrator(Node):
             "",
             "URL of the database of all sessions; empty: spinemat.db in sessions_dir; none: none",
         )
+        words = "optional: a goal may ask that its plan waits for confirm_plan; required: all wait"
+        self._must_confirm = self._demanded("confirm", words)
+        words = "optional: a goal may give measures alone; required: only a person's record"
+        self._must_screen = self._demanded("screening", words)
         self._state = SessionState(phase=SessionState.IDLE)
         self._goal: ServerGoalHandle | None = None
         self._cycle = self._began = self._stops = 0
@@ -119,6 +124,10 @@ class SessionOrchestrator(Node):
         """End, with everything written."""
         self._keeping.close()
         super().destroy_node()
+
+    def _demanded(self, name: str, words: str) -> bool:
+        asked = choice(name, declare(self, name, DEMANDS[0], words), DEMANDS)
+        return asked == DEMANDS[1]
 
     # -- listening -------------------------------------------------------------------------
 
@@ -242,7 +251,7 @@ class SessionOrchestrator(Node):
     # -- the session -----------------------------------------------------------------------
 
     def _check(self, request: RunSession.Goal) -> tuple[Prepared, Programme]:
-        person = prepare(request)
+        person = prepare(request, self._must_screen)
         name = choice("programme", request.programme, self._programmes)
         return person, self._programmes[name]
 
@@ -353,13 +362,14 @@ class SessionOrchestrator(Node):
         end = scan.end_cycle
         if len(programme.phases) > 1:
             self._enter(SessionState.PLAN)
+            confirm = request.confirm or self._must_confirm
             plan = await self._decision.make(
-                self._state.session_id, request.confirm, person, programme, scan,
+                self._state.session_id, confirm, person, programme, scan,
                 self._treatment.share,
             )  # fmt: skip
             self._planned = plan.total + 3.0
             self._treatment.begin(plan.on_mat(self._layout))
-            start = self._cycle if request.confirm else end + round(PLANNING / self._layout.cycle)
+            start = self._cycle if confirm else end + round(PLANNING / self._layout.cycle)
             for i, step in enumerate(plan.steps[1:], 1):
                 if step.kind == Rescan.kind:
                     self._enter(SessionState.RESCAN)

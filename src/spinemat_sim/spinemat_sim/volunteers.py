@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spinemat.anatomy import NECK
 from spinemat.back_model import UP
+from spinemat.conditions import TABLE_VERSION
 from spinemat.questionnaire import ACTIVITIES, POSTURES, PersonRecord, person_from
 from spinemat.symptoms import WHEN, suggest
 from spinemat_sim.patient import Mobilisation, Patient
@@ -100,6 +101,7 @@ def _record(patient: Patient, name: str, rng: np.random.Generator) -> PersonReco
     return person_from(
         {
             "version": 1,
+            "asked": TABLE_VERSION,
             "id": name,
             "measures": {key: getattr(patient, key) for key in ("sex", "age", "stature", "mass")},
             "conditions": [],
