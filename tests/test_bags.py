@@ -54,7 +54,7 @@ from spinemat.analysis.columns import flat_fields
 from spinemat.analysis.mcap_records import scan
 from spinemat.layout import load_layout
 from spinemat.units import PARTS, UNITS, WORDS
-from spinemat_interfaces.msg import DriveState, SessionState
+from spinemat_interfaces.msg import Contour, DriveState, SessionState
 from spinemat_recording.background import Background
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
 from spinemat_recording.mending import mend
@@ -375,6 +375,34 @@ def test_an_older_version_is_read_with_its_own_definitions(tmp_path: Path) -> No
     assert rows.loc[0, "phase"] == "SCAN" and rows.loc[0, "detail"] == "words"
     assert "strength" not in rows
     assert figures(read)["programme"] == "demo"
+
+
+@pytest.mark.parametrize("others", [3, 5000])
+def test_messages_that_are_not_what_their_definition_says_are_left_out(
+    tmp_path: Path, others: int
+) -> None:
+    """Of a tool that stored old messages with new definitions; no length in them is believed."""
+    kind = "spinemat_interfaces/msg/Contour"
+    text = message_texts()[kind].replace("float64 kyphosis ", "float64 fold\nfloat64 kyphosis ")
+    assert "fold" in text
+    wrong, right = Definitions({kind: text}), Definitions(message_texts())
+    contour = Contour(kyphosis=0.4, method="felt " * 20, levels=["T1", "T12"])
+    state = serialize_message(SessionState(phase=3, session_id="s1"))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        for topic, definitions, raw in (
+            ("contour", wrong, serialize_message(contour)), ("session/state", right, state),
+        ):  # fmt: skip
+            of = kind if topic == "contour" else "spinemat_interfaces/msg/SessionState"
+            msgdef, digest = definitions.get(of)
+            to = bag.add_connection(f"/mat/{topic}", of, msgdef=msgdef, rihs01=digest)
+            for i in range(others):
+                bag.write(to, i * 10**7, raw)
+    why = "contour: a message is not what its definition says"
+    status, said = spinemat("bag", "export", tmp_path / "bag", "--out", tmp_path / "tables")
+    assert status == 0 and why in said and "messages are left out" in said
+    assert [path.stem for path in (tmp_path / "tables").iterdir()] == ["session_state"]
+    with pytest.raises(BagError, match=why):
+        arrays(Bag(tmp_path / "bag"), "contour")
 
 
 def test_kill_9_costs_less_than_a_second(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from rclpy.node import Node
 from rich.console import Console
 
 from spinemat.analysis import Bag, analyse, export, layout_of, rerun
-from spinemat.analysis.bags import SECOND
+from spinemat.analysis.bags import SECOND, Channel
+from spinemat.errors import InvalidInput
 from spinemat_bringup.demo import DemoOptions, private_domain, run_demo
 from spinemat_bringup.outcome import Outcome
 from spinemat_recording.bag import Definitions, SessionFolder
@@ -279,7 +280,8 @@ def _export(outcome: Outcome, bag: Bag, work: Path, _seconds: float) -> None:
 
 def _lengthened(bag: Bag, folder: Path, seconds: float) -> Path:
     """Write a bag's messages again and again, one later than the other, until it is long."""
-    writer = SessionFolder(folder, Definitions(message_texts()), about=dict(bag.about))
+    definitions = Definitions(message_texts())
+    writer = SessionFolder(folder, definitions, about=dict(bag.about))
     topics: dict[str, Any] = {}
     first, last = bag.span
     turn = 0
@@ -291,12 +293,19 @@ def _lengthened(bag: Bag, folder: Path, seconds: float) -> Path:
             name = bag.relative(channel.name)
             if name not in topics:
                 topics[name] = bag_topic(name, channel.name) if name in TOPICS else None
+                _same_definition(definitions, bag, channel)
             if topics[name] is not None:
                 writer.write(topics[name], at + shift, _shifted(raw, shift) if shift else raw)
         turn += 1
     writer.close()
     writer.close_lines()
     return folder
+
+
+def _same_definition(definitions: Definitions, bag: Bag, channel: Channel) -> None:
+    if definitions.get(channel.type)[0] != channel.definition:
+        allowed = f"a session recorded with the messages of today; {channel.type} was another"
+        raise InvalidInput("source", str(bag.path), allowed)
 
 
 def _shifted(raw: bytes, shift: int) -> bytes:

@@ -147,12 +147,15 @@ def _gather(
     streams: dict[str, Columns] = {}
     for topic, kind, time, raw in found:
         stream = _STREAMS.get(topic)
-        if stream is None:
-            messages.setdefault(topic, []).append((time * 1e-9, decode(store, raw, kind)))
-            continue
-        if topic not in streams:
+        if stream is not None and topic not in streams:
             streams[topic] = Columns(store, kind, list(stream.__dataclass_fields__))
-        streams[topic].add(raw)
+        try:
+            if stream is None:
+                messages.setdefault(topic, []).append((time * 1e-9, decode(store, raw, kind)))
+            else:
+                streams[topic].add(raw)
+        except ValueError as error:
+            raise RecordError(path, f"{topic}: {error}") from error
     return {topic: _stack(path, topic, streams[topic]) for topic in streams}, messages
 
 

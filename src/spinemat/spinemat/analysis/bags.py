@@ -186,7 +186,10 @@ class Bag:
         """Return a serialized message as an object with the message's fields."""
         from spinemat.analysis.columns import decode
 
-        return decode(self.types, raw, topic.type)
+        try:
+            return decode(self.types, raw, topic.type)
+        except ValueError as error:
+            raise BagError(self.path, f"{topic.name}: {error}") from error
 
     @cached_property
     def types(self) -> Any:
@@ -197,16 +200,17 @@ class Bag:
         for topic in self.topics.values():
             if not topic.definition:
                 if topic.type not in store.fielddefs:
-                    self._say(f"{topic.name}: the bag carries no definition of {topic.type}")
+                    self.say(f"{topic.name}: the bag carries no definition of {topic.type}")
                 continue
             try:
                 found = _parsed(topic.definition, topic.type)
                 store.register({k: v for k, v in found.items() if k not in store.fielddefs})
             except Exception as error:
-                self._say(f"{topic.name}: definition of {topic.type} not understood: {error}")
+                self.say(f"{topic.name}: definition of {topic.type} not understood: {error}")
         return store
 
-    def _say(self, problem: str) -> None:
+    def say(self, problem: str) -> None:
+        """Keep a problem for people, once."""
         if problem not in self.problems:
             self.problems.append(" ".join(problem.split()))
 
@@ -230,7 +234,7 @@ class Bag:
                 except Exception as error:  # damaged bytes surface as any error
                     lost = (chunk.end - chunk.start) / SECOND
                     why = str(error) or type(error).__name__
-                    self._say(
+                    self.say(
                         f"{part.path}: damaged at byte {chunk.at}: {why};"
                         f" {lost:.2f} s are left out"
                     )
@@ -303,7 +307,7 @@ class Bag:
                 if time >= start:
                     yield self._foreign_topics[connection.topic], time, raw
         except Exception as error:
-            self._say(f"{self.path}: damaged: {error}; what came before is read")
+            self.say(f"{self.path}: damaged: {error}; what came before is read")
 
 
 @lru_cache(maxsize=256)  # many bags hold the same definitions, and parsing one takes long

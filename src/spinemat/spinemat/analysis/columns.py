@@ -21,6 +21,7 @@ _HEAD = 4  # bytes of the CDR encapsulation
 _LITTLE_ENDIAN = b"\x00\x01"
 _BASE, _NAME, _SEQUENCE = 1, 2, 4  # of rosbags' Nodetype
 Place = tuple[int, "np.dtype[Any] | None", int | None]  # offset, type (None: text), length
+OTHERWISE = "a message is not what its definition says"
 TEXTS = -1  # as the length of a text: it is a sequence of texts, read from the first message
 
 
@@ -29,6 +30,9 @@ def decode(store: Typestore, raw: bytes, name: str) -> Any:
 
     ROS 2 reserves space for the alignment of empty sequences and leaves it at the end of the
     message; `Typestore.deserialize_cdr` would refuse that tail.
+
+    Raises:
+        ValueError: the message is not what its definition says.
     """
     definition: Any = store.get_msgdef(name)
     decoder = (
@@ -36,7 +40,10 @@ def decode(store: Typestore, raw: bytes, name: str) -> Any:
         if raw[:2] == _LITTLE_ENDIAN
         else definition.deserialize_cdr_be
     )
-    return decoder(raw[_HEAD:], 0, definition.cls, store)[0]
+    try:
+        return decoder(raw[_HEAD:], 0, definition.cls, store)[0]
+    except Exception as error:  # of many kinds, as the decoder trusts every length it reads
+        raise ValueError(OTHERWISE) from error
 
 
 def flat_fields(store: Typestore, name: str, prefix: str = "") -> dict[str, str]:
@@ -78,7 +85,11 @@ class Columns:
         self._blocks: list[dict[str, NDArray[Any]]] = []
 
     def add(self, raw: bytes) -> None:
-        """Take one serialized message."""
+        """Take one serialized message.
+
+        Raises:
+            ValueError: as `get`.
+        """
         self._waiting.append(raw)
         if len(self._waiting) >= BLOCK:
             self._flush()
@@ -87,7 +98,7 @@ class Columns:
         """Return each field as an array: (m,) for a number or a text, (m, n) for a sequence.
 
         Raises:
-            ValueError: a sequence changes its length.
+            ValueError: a sequence changes its length, or as `decode`.
         """
         self._flush()
         found: dict[str, NDArray[Any]] = {}
@@ -241,6 +252,8 @@ class _Walk:
         self.lengths.append(self._at)
         value = int.from_bytes(self._raw[self._at : self._at + 4], "little")
         self._at += 4
+        if value > len(self._raw) - self._at:
+            raise ValueError(OTHERWISE)
         return value
 
     def _align(self, size: int) -> None:

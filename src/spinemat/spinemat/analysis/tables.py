@@ -130,8 +130,12 @@ def gather(
     decoded = {bag.full(name): messages[name] for name in whole}
     for channel, time, raw in bag.messages({*columns, *decoded}):
         if channel.name in columns:
-            columns[channel.name][1].add(raw)
-            columns[channel.name][2].append(time)
+            topic, collected, times = columns[channel.name]
+            try:
+                collected.add(raw)
+            except ValueError as error:
+                raise BagError(bag.path, f"{topic}: {error}") from error
+            times.append(time)
         else:
             decoded[channel.name].append(bag.decode(channel, raw))
     result = {}
@@ -212,7 +216,11 @@ def _tables(
     except ValueError:
         found = None
     if found is None:
-        found = _irregular(store, topic.type, raws, names)
+        try:
+            found = _irregular(store, topic.type, raws, names)
+        except ValueError as error:
+            bag.say(f"{topic.name}: {error}; {len(raws)} messages are left out")
+            return {}
     if "t_s" not in found[""]:
         found[""] = {"t_s": np.array(times) / SECOND, **found[""]}
     for part in PARTS.get(kind, ()):
