@@ -293,7 +293,8 @@ def _lengthened(bag: Bag, folder: Path, seconds: float) -> Path:
             name = bag.relative(channel.name)
             if name not in topics:
                 topics[name] = bag_topic(name, channel.name) if name in TOPICS else None
-                _same_definition(definitions, bag, channel)
+                if topics[name] is not None:
+                    _same_definition(definitions, bag, channel)
             if topics[name] is not None:
                 writer.write(topics[name], at + shift, _shifted(raw, shift) if shift else raw)
         turn += 1

@@ -41,6 +41,12 @@ from spinemat_bringup.graph import DEMANDS, NO_RECORD, SIMULATORS
 from spinemat_bringup.outcome import software_version
 
 
+def _demand(name: str, words: str) -> Any:
+    return click.option(
+        name, type=click.Choice(DEMANDS), default=DEMANDS[0], show_default=True, help=words
+    )
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
 @click.version_option(software_version(), prog_name="spinemat")
 def main() -> None:
@@ -121,20 +127,8 @@ def demo(
 @out_option
 @programmes_option
 @mat_database_option
-@click.option(
-    "--confirm",
-    type=click.Choice(DEMANDS),
-    default=DEMANDS[0],
-    show_default=True,
-    help="Whether every plan waits for `spinemat session confirm`.",
-)
-@click.option(
-    "--screening",
-    type=click.Choice(DEMANDS),
-    default=DEMANDS[0],
-    show_default=True,
-    help="Whether only people whose answers were given are treated.",
-)
+@_demand("--confirm", "Whether every plan waits for `spinemat session confirm`.")
+@_demand("--screening", "Whether only people whose answers were given are treated.")
 @record_option
 @namespace_option
 def up(
