@@ -270,7 +270,8 @@ def test_segments_are_fitted_together_with_the_breath() -> None:
         z += RNG.normal(0.0, 2e-5, z.shape)
         segments.append(Segment(t, z, push, corner, rise, np.zeros(rise.size, dtype=bool)))
     for k, fit in enumerate(fit_segments(segments, breath)):
-        assert fit.above[k] == pytest.approx(3e-3, rel=0.02)
+        # from the last third of the ramp only: what creeps behind the corner is left out
+        assert abs(fit.above[k] - 3e-3) < min(2.0 * fit.error[k], 2e-4)
         assert fit.below[k] == pytest.approx(6e-3, rel=0.02)
         others = np.arange(n) != k
         assert fit.above[others] == pytest.approx(5e-4, abs=5e-5)
@@ -517,7 +518,7 @@ def test_what_a_level_may_get_holds_for_the_probes_of_a_scan() -> None:
 def test_where_muscles_tense_under_a_probe_no_number_is_told() -> None:
     patient = presets()["average_adult"]
     loop = WatchedLoop(Plant(LAYOUT, lie_down(patient), plain_urdf(LAYOUT), 5))
-    loop.plant.guard_from(8.0)
+    loop.plant.guard_from(11.0)
     found = scan_plant(loop)
     levels = {e.level: e for e in found.levels() if e.side == "both"}
     guarded = [v for v in TRUNK if levels[v].reason.startswith("guarded")]

@@ -31,18 +31,18 @@ TOE, LINEAR = 2200.0, 5500.0  # N/m under a finger, believed at first
 UNSURE, SCANNED = 0.4, 0.15  # of what is believed at first, and after a scan
 OWN = slice(0, 2)  # features that are a finger's own force
 SHARES = np.array([0.0, 0.75, 0.1, 0.25, 0.1])  # of a finger's compliance beyond the toe
-FIRM, RISING = 6.0, 0.3  # N, and N within the window: fingers that tell of guarding
+FIRM, RISING = 7.5, 0.5  # N, and N above all before the window: fingers that tell of guarding
 RELAXING = 0.3  # s, how late tissue follows
 FORGETTING = 20.0  # s
-QUICK, SLOW = 0.06, 0.16  # s over which changes are looked at: for guarding, for movement
+QUICK, SLOW = 0.04, 0.16  # s over which changes are looked at: for guarding, for movement
 NOISE = 4e-5  # m, of a change of height beside what force explains
 SWAYING = 0.0008  # m/s, that breathing carries the skin
 MODEL_SHARE = 0.06  # of the change that force explains: what the model does not know
+CORNER_SHARE = 0.3  # of the force at the end of the toe: by so much lower it may really end
 LEARN_NOISE = 4.0  # windows overlap and errors last: samples count for so much less
 OUTLIER = 3.0  # errors from which nothing is learnt, over the standard error
 PUSHED, SURE = 0.03, 3.5  # share of the depth lost, and over its standard error: guarding
-PUSH_MODEL_SHARE = 0.12  # in that error: neighbours' errors are alike, and add up
-AGAIN = 2  # samples in a row that say so
+PUSH_MODEL_SHARE = 0.2  # in that error: neighbours' errors are alike, and add up
 FADES = 3.0  # s, time constant with which the stiffening that is told fades
 TOLD = 0.5  # s that guarding is told after a push: shorter than what the supervisor bears
 ONGOING = 0.5  # of the force that was pushed back: with less, guarding is over
@@ -140,7 +140,6 @@ class ReactionWatch:
         self._touched, self._lost, self._looked = np.zeros((3, n))  # s
         self._stiffening = np.ones(n)
         self._pushed, self._confidence, self._where = -np.inf, 0.0, ""
-        self._hits = 0
         self._tense, self._pushing = np.zeros(n, dtype=bool), 0.0  # where, and N on it then
         self.now = Reaction(False, np.ones(n), self._tense, 0.0, False, Presence.UNKNOWN, 0, "")
 
@@ -214,7 +213,6 @@ class ReactionWatch:
         share, sure = self._pushed_back(c)
         row = int(np.argmax(sure))
         hit = share[row] >= PUSHED and sure[row] >= SURE
-        self._hits = self._hits + 1 if hit else 0
         c = self._since(self._slow)
         left = c.error + (share[row] * c.deep * self._around[row] if hit else 0.0)
         carried = c.usable & (np.abs(left) > np.maximum(CARRIED, CARRIED_SURE * c.spread))
@@ -224,7 +222,7 @@ class ReactionWatch:
             way = 1e3 * float(np.median(left[carried])) if carried.any() else 0.0
             words = f"{carried.sum()} fingers are carried along ({way:+.1f} mm)"
             return True, f"the person moves: {words}, {lost.sum()} lost the back"
-        if self._hits >= AGAIN:
+        if hit:
             self._note(row, float(share[row]), float(sure[row]))
         self._learn(c)
         return False, ""
@@ -252,12 +250,20 @@ class ReactionWatch:
             Share and share over its standard error, shape (rows,) each.
         """
         own = self._past[-1][1][:, OWN].sum(axis=1)
-        pressing = (own >= FIRM) & (c.change[:, OWN].sum(axis=1) >= RISING)
-        deep = np.where(pressing, c.deep, 0.0)
+        rise = c.change[:, OWN].sum(axis=1)
+        # not one that only comes back after a dip, as where a drive turns round
+        before = list(self._past)[: -self._quick]
+        highest = np.max([f[:, OWN].sum(axis=1) for _, f, _ in before], axis=0)
+        deep = np.where((own >= FIRM) & (own - highest >= RISING), c.deep, 0.0)
+        # the toe may have ended already at a lower force: what that explains is no guarding
+        low = np.maximum(own - rise, (1.0 - CORNER_SHARE) * self._corner)
+        bent = np.maximum(np.minimum(own, self._corner) - low, 0.0)
+        bent *= np.maximum(self._theta[:, 0] - self._theta[:, 1], 0.0)
+        error = np.where(c.error < 0.0, np.minimum(c.error + bent, 0.0), c.error)
         more = (PUSH_MODEL_SHARE**2 - MODEL_SHARE**2) * c.parts**2
         variance = c.spread**2 + more
         weight = self._around @ (deep**2 / variance)
-        share = -(self._around @ (c.error * deep / variance)) / np.maximum(weight, 1e-9)
+        share = -(self._around @ (error * deep / variance)) / np.maximum(weight, 1e-9)
         return share, share * np.sqrt(weight)
 
     def _note(self, row: int, share: float, sure: float) -> None:

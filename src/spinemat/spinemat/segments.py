@@ -23,6 +23,8 @@ from spinemat.breathing import (
 Array = NDArray[np.float64]
 
 CORNERS = np.linspace(0.4, 1.4, 21)  # where a tip may leave its toe, over where a mean pair does
+CATCHING_UP = 0.25  # of a ramp beyond the corner, in which the body's creep catches up (choice)
+LEAST_BEYOND = 25  # samples after that, from which a slope is told (engineering choice)
 DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
 LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
 LEAST_TOTAL = 5e-5  # m, of the travel in a whole ramp, which no corner divides (choice)
@@ -95,7 +97,9 @@ def fit_segments(
     """Fit all stretches of a scan together.
 
     Model of each finger: in a ramp a + b min(push, corner) + c max(push - corner, 0), in a rest a,
-    and over all of them the same breathing movement, which is zero at end-expiration.
+    and over all of them the same breathing movement, which is zero at end-expiration. Where the
+    tissue leaves its toe, force rises faster than the body's creep follows: samples just beyond the
+    corner of a pressing finger are left out, and what it lags behind there is a step of its own.
 
     Args:
         segments: in order of time.
@@ -123,8 +127,14 @@ def fit_segments(
                 tried = [segments[i].columns(k, float(later)) for later in CORNERS]
                 rests = [still - b @ (np.linalg.pinv(b) @ still) for b in tried]
                 best = int(np.argmin([r @ r for r in rests]))
-                blocks[place] = tried[best]
                 corner[place] *= CORNERS[best]
+                blocks[place] = tried[best]
+                push = segments[i].push[:, k]
+                beyond = push > corner[place] + CATCHING_UP
+                if beyond.sum() >= LEAST_BEYOND:
+                    use = beyond | (push < corner[place])
+                    blocks[place] = np.insert(tried[best], 2, beyond, axis=1)[use]
+                    breaths[place], heights[place] = breaths[place][use], heights[place][use]
         asides = [_Stretch(b, c, z) for b, c, z in zip(blocks, breaths, heights, strict=True)]
         moves, sure = _together(asides)
         for i, aside, at_corner in zip(mine, asides, corner, strict=True):
@@ -133,12 +143,12 @@ def fit_segments(
             variance = DRIFTING * float(left @ left) / left.size
             last, whole = np.zeros(x.size), np.zeros(x.size)
             last[-1] = 1.0
-            if x.size == 3:
-                whole[1:] = at_corner, 1.0 - at_corner
+            if x.size > 1:
+                whole[1], whole[2:-1], whole[-1] = at_corner, 1.0, 1.0 - at_corner
             error, total_error = (
                 float(np.sqrt(variance * (w @ spread @ w))) for w in (last, whole)
             )
-            below, above = x[1:] if x.size == 3 else (np.nan, np.nan)
+            below, above = x[[1, -1]] if x.size > 1 else (np.nan, np.nan)
             values = (
                 x[0],
                 below,
