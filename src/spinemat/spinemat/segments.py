@@ -97,9 +97,9 @@ def fit_segments(
     """Fit all stretches of a scan together.
 
     Model of each finger: in a ramp a + b min(push, corner) + c max(push - corner, 0), in a rest a,
-    and over all of them the same breathing movement, which is zero at end-expiration. Where the
-    tissue leaves its toe, force rises faster than the body's creep follows: samples just beyond the
-    corner of a pressing finger are left out, and what it lags behind there is a step of its own.
+    and over all of them the same breathing movement, which is zero at end-expiration. Where tissue
+    leaves its toe, force rises faster than the body's creep follows: there, samples of a pressing
+    finger are left out, and what it lags behind is a step of its own.
 
     Args:
         segments: in order of time.
