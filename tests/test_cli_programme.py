@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -292,14 +293,20 @@ def test_list_shows_people_and_sessions_and_keeps_a_trial_blind(record: Path) ->
     assert "(trial)" in output and "daily_10" not in output
 
 
-def test_trends_of_a_person_and_of_a_group(record: Path) -> None:
-    status, output = spinemat("record", "trends", "p-1", "--database", record)
+def test_trends_of_a_person_and_of_a_group(record: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weeks.csv"
+    status, output = spinemat("record", "trends", "p-1", "--database", record, "--csv", file)
     assert status == 0
     assert "since 2030-01-07: 3 completed" in output and "used on 3 of" in output
     assert "no measurable change" in output or "softer" in output
     assert "pain" in output
-    status, output = spinemat("record", "trends", "--group", "works", "--database", record)
+    weeks = pd.read_csv(file).set_index(["measure", "week"])
+    assert weeks.loc[("days_used", 1), "mean"] == 2.0
+    assert weeks.loc[("stiffness_T6_n_per_m", 1), "standard_error"] > 0.0
+    asked = ("record", "trends", "--group", "works", "--database", record, "--csv", file)
+    status, output = spinemat(*asked)
     assert status == 0 and "works: 5 people" in output and "p-1" not in output
+    assert (pd.read_csv(file)["n"] >= 5).all() and "p-1" not in file.read_text()
     assert spinemat("record", "trends", "--group", "nobody", "--database", record)[0] == 1
     assert spinemat("record", "trends", "--database", record)[0] == 2
 

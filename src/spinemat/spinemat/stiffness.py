@@ -34,11 +34,11 @@ REACH = 0.030  # m, a level further than this from any measured row is not repor
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
-    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, at end-expiration (breathing removed"
-    " by a fit of three harmonics), supine, from below; rows to levels by the most plausible"
-    " compliance matrix (neighbours rest at a light force and feel the movement); single sides:"
-    " force of one finger over its own indentation while both press and, in a full scan, while it"
-    " presses alone"
+    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, read behind the end of the toe once"
+    " creep has caught up, at end-expiration (breathing removed by a fit of three harmonics),"
+    " supine, from below; rows to levels by the most plausible compliance matrix (neighbours rest"
+    " at a light force and feel the movement); single sides: force of one finger over its own"
+    " indentation while both press and, in a full scan, while it presses alone"
 )
 
 

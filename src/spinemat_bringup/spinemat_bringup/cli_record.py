@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import shutil
 import sys
@@ -266,8 +267,15 @@ def _of_session(store: Store, person: str, session: str | None, moment: str | No
 @record_group.command("trends")
 @click.argument("person", required=False)
 @click.option("--group", help="Of all people of a group instead, five or more.")
+@click.option(
+    "--csv",
+    "file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write the weekly means to this file, too.",
+)
 @database_option
-def record_trends(person: str | None, group: str | None, database: str) -> None:
+def record_trends(person: str | None, group: str | None, file: Path | None, database: str) -> None:
     """Show what changed over the weeks of one person, or of a group."""
     from spinemat_session.record.trends import group_trend, person_trend
 
@@ -279,6 +287,8 @@ def record_trends(person: str | None, group: str | None, database: str) -> None:
             of = group_trend(store, group, today)
             tell(f"{group}: {of.people} people; the mat was used on {of.consistency:.0%} of days.")
             _show_measures(of.measures)
+            if file is not None:
+                _write_weeks(file, of.measures)
             return
         assert person is not None
         trend = person_trend(store, person, today)
@@ -295,6 +305,21 @@ def record_trends(person: str | None, group: str | None, database: str) -> None:
         _show_hands(trend.hands)
     for day, text in trend.notes:
         tell(f"{day}: {text}")
+    if file is not None:
+        levels = {f"stiffness_{e.level}_n_per_m": e.weeks for e in trend.stiffness}
+        _write_weeks(file, {**trend.measures, **levels})
+
+
+def _write_weeks(file: Path, measures: Mapping[str, tuple[Week, ...]]) -> None:
+    """One row for each measure and week, the first week 1; empty where no error is known."""
+    with file.open("w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(("measure", "week", "mean", "standard_error", "n"))
+        for name, weeks in measures.items():
+            for w in weeks:
+                error = "" if math.isnan(w.error) else w.error
+                table.writerow((name.replace(" ", "_"), w.week + 1, w.value, error, w.n))
+    tell(f"{file} has the weekly means.")
 
 
 def _show_hands(hands: tuple[Hands, ...]) -> None:
