@@ -302,7 +302,7 @@ def test_trends_of_a_person_and_of_a_group(record: Path, tmp_path: Path) -> None
     assert "pain" in output
     weeks = pd.read_csv(file).set_index(["measure", "week"])
     assert weeks.loc[("days_used", 1), "mean"] == 2.0
-    assert weeks.loc[("stiffness_T6_n_per_m", 1), "standard_error"] > 0.0
+    assert weeks.loc[("stiffness_L4_n_per_m", 1), "standard_error"] > 0.0
     asked = ("record", "trends", "--group", "works", "--database", record, "--csv", file)
     status, output = spinemat(*asked)
     assert status == 0 and "works: 5 people" in output and "p-1" not in output
