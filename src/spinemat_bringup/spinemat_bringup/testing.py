@@ -36,20 +36,20 @@ def repository() -> Path:
 def run_tests(arguments: Sequence[str]) -> int:
     """Run all checks, then pytest; with arguments only pytest. Return 0 if all is well."""
     root = repository()
-    failed = 0
-    for name, command in () if arguments else CHECKS:
-        started = time.monotonic()
-        status = subprocess.run([sys.executable, "-m", *command], cwd=root).returncode
-        failed += status != 0
-        verdict = "ok" if status == 0 else "FAILED"
-        print(f"{name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return int(subprocess.run([*pytest, *arguments], cwd=root).returncode != 0)
+    failed = 0
     with TemporaryFile() as said:
-        print("tests without nodes run beside those with nodes; what they say follows", flush=True)
+        print("tests without nodes run beside all else; what they say follows", flush=True)
         others = subprocess.Popen(["nice", "-n", "19", *pytest, *OTHERS], cwd=root, stdout=said)
         try:
+            for name, command in CHECKS:
+                started = time.monotonic()
+                status = subprocess.run([sys.executable, "-m", *command], cwd=root).returncode
+                failed += status != 0
+                verdict = "ok" if status == 0 else "FAILED"
+                print(f"{name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
             failed += subprocess.run([*pytest, *NODES], cwd=root).returncode != 0
             failed += others.wait() != 0
         finally:
