@@ -83,7 +83,20 @@ def test_status_without_a_mat_says_so(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_a_whole_session_that_the_truth_confirms(tmp_path: Path) -> None:
-    status, output = spinemat("demo", "--json", "out.json", cwd=tmp_path, timeout=900.0)
+    """With one short set of presses between its scans."""
+    programme = yaml.safe_load((ROOT / "config/programmes/demo.yaml").read_text())
+    scan, lumbar, *_, rescan = programme["phases"]
+    programme |= {
+        "name": "short",
+        "minutes": 2,
+        "phases": [scan, lumbar | {"duration": 4}, rescan],
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/short.yaml").write_text(yaml.safe_dump(programme))
+    status, output = spinemat(
+        "demo", "--programmes", "mine", "--programme", "short", "--json", "out.json",
+        cwd=tmp_path, timeout=900.0,
+    )  # fmt: skip
     figures = json.loads((tmp_path / "out.json").read_text())
     failed = {c["name"] for c in figures["checks"] if not c["pass"]}
     assert failed <= SPEED, output

@@ -109,10 +109,3 @@ def test_the_truth_confirms_every_quick_case(
 ) -> None:
     result = campaign.run(fault, moment)
     assert not result.failed, result
-
-
-def test_without_its_rule_a_case_ends_otherwise(campaign: Campaign) -> None:
-    fault = next(f for f in FAULTS if f.rule == "drive order")
-    result = campaign.run(fault, fault.moments[0], without=fault.rule)
-    assert not result.failed, result
-    assert result.cause != fault.rule

@@ -27,11 +27,17 @@ STRING_ARRAY, DOUBLE = 9, 3  # rcl_interfaces/ParameterType
 
 
 @pytest.fixture(scope="module")
-def mat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
     with running(tmp_path_factory.mktemp("faulty"), "/faulty", BROKEN) as mat:
         events = mat.client.events
         mat.client.wait(lambda: any(e.kind == "self-test" for e in events), 60.0, "self-test")
         yield mat
+
+
+@pytest.fixture
+def mat(shared: Mat) -> Mat:
+    shared.safe()
+    return shared
 
 
 def set_parameter(mat: Mat, node: str, name: str, value: ParameterValue) -> tuple[bool, str]:

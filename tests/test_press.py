@@ -12,10 +12,11 @@ from scipy.signal import find_peaks
 
 from mats import MAT, closed_loop
 from spinemat.anatomy import regional_sums
-from spinemat.control import FingerController, Mode
+from spinemat.control import FingerController
 from spinemat.errors import InvalidInput
 from spinemat.gains import SLEW
 from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.modes import Mode
 from spinemat.press import KNOW_BREATH, Phase, PressRun
 from spinemat.press_goal import PressGoal, Waveform, check_goal, wave
 from spinemat_sim.patient_file import presets

@@ -13,9 +13,9 @@ from transforms3d.quaternions import mat2quat
 
 from mats import MAT
 from spinemat.anatomy import check_intake, level_positions
-from spinemat.control import Mode
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
+from spinemat.modes import Mode
 from spinemat.posture import check_strip, posture, rotation
 from spinemat.reactions import Presence, Reaction, ReactionWatch
 from spinemat.running import RunningStiffness

@@ -9,9 +9,9 @@ import pytest
 
 from mats import MAT, closed_loop
 from spinemat import force_loop
-from spinemat.control import Mode
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
+from spinemat.modes import Mode
 from spinemat.press_goal import Waveform, check_goal
 from spinemat.self_test import Calibration, dump_calibration, parse_calibration
 from spinemat_sim.faults import parse_faults

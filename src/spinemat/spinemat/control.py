@@ -19,7 +19,6 @@ stable on tissue up to ten times stiffer than believed, `docs/control.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +27,10 @@ from spinemat import force_loop as loop
 from spinemat.errors import InvalidInput
 from spinemat.gains import ControlGains
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-class Mode(IntEnum):
-    """What a finger does; values as in FingerState.msg."""
-
-    OFF = loop.OFF
-    RETRACT = loop.RETRACT
-    POSITION = loop.POSITION
-    FORCE = loop.FORCE
-    EXCLUDED = loop.EXCLUDED
 
 
 class FingerController:

@@ -6,11 +6,11 @@ Suggestions for a clinician to look at, with the probability behind each; never 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from spinemat.anatomy import NECK, TRUNK
 from spinemat.back_model import UP, means
@@ -139,6 +139,11 @@ def evenness(value: Array) -> Array:
     return np.asarray(1.0 - 0.5 * np.abs(share - weight).sum(axis=-1))
 
 
+def _probability(errors: Array) -> Array:
+    """That a value which lies so many standard errors above a bound is above it."""
+    return np.array([NormalDist().cdf(z) for z in errors])
+
+
 def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
     """Say what stands out in a map.
 
@@ -147,13 +152,13 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
         valid: levels whose value may be used, L5 first, shape (24,).
     """
     above, spread = over_trend(found)
-    sure = 1.0 - ndtr((np.log(STIFFER) - above) / spread)
+    sure = _probability((above - np.log(STIFFER)) / spread)
     tension = [
         TensionPoint(UP[i], float(np.exp(above[i])), float(sure[i]))
         for i in np.flatnonzero(valid & (sure >= LIKELY))
     ]
     size = np.abs(found.skew)
-    sure = 1.0 - ndtr((UNEVEN_SIDES - size) / found.skew_error)
+    sure = _probability((size - UNEVEN_SIDES) / found.skew_error)
     sides = [
         SideDifference(UP[i], float(found.skew[i]), float(sure[i]))
         for i in np.flatnonzero(valid & (sure >= LIKELY))

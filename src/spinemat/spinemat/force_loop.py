@@ -16,10 +16,11 @@ import numpy as np
 
 from spinemat.gains import ControlGains
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 
 LATE = 0.05  # N, a set-point further behind what is wanted counts as shaped by a limit (choice)
 LOOK = 3  # cycles over which fast movements are compared (choice)
-OFF, RETRACT, POSITION, FORCE, EXCLUDED = range(5)  # modes, values as in FingerState.msg
+OFF, RETRACT, POSITION, FORCE, EXCLUDED = (int(mode) for mode in Mode)
 
 # Rows of the controller's state, shape (ROWS, n).
 (

@@ -21,8 +21,7 @@ from spinemat.layout import REGIONS, MatLayout
 from spinemat.mobilisation import OnMat
 from spinemat.press_goal import PressGoal, wave
 from spinemat.programme_fields import Text
-from spinemat.scan import QUICK_TIME
-from spinemat.session_programme import AROUND, FULL_TIME, MOST, RESCAN_TIME
+from spinemat.session_programme import AROUND, FULL_TIME, MOST, QUICK_TIME, RESCAN_TIME
 
 Array = NDArray[np.float64]
 

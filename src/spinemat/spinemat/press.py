@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.anatomy import regional_sums
-from spinemat.control import FingerController, Mode
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 from spinemat.press_goal import PressGoal, Waveform, wave
+
+if TYPE_CHECKING:  # it brings a compiler, which who plans a press does not need
+    from spinemat.control import FingerController
 
 Array = NDArray[np.float64]
 

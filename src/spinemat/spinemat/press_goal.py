@@ -22,6 +22,7 @@ RATE = (0.05, 1.5)  # Hz
 MAX_APPROACH = 0.03  # m/s
 HOLD_FORCE, HOLD_TIME = 10.0, 5.0  # N, s: a static hold above this is not a rhythm
 RISE = 0.75  # share of a RAMP cycle that loads
+GAP = 0.2  # s between presses: time for goals to travel, so that runs repeat exactly
 QUARTER, FIFTH = 0.25, 0.2  # shares of a TRAPEZOID and a HOLD cycle that load, and that unload
 MIN_TURN_CYCLES = 20  # drive cycles in a turn of the rhythm, at least
 

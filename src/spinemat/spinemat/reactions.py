@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from spinemat.layout import MatLayout
 
@@ -272,7 +272,7 @@ class ReactionWatch:
         self._stiffening[mine] = np.maximum(self._stiffening[mine], ratio)
         self._pushed, self._tense = self._time, mine
         self._pushing = float(self._past[-1][1][mine][:, OWN].sum(axis=1).max())
-        self._confidence = float(ndtr((share - PUSHED) * sure / share))
+        self._confidence = NormalDist().cdf((share - PUSHED) * sure / share)
         name = self._layout.rows[row].name
         self._where = (
             f"{100.0 * (ratio - 1.0):.0f} % stiffer around {name} within {1e3 * QUICK:.0f} ms"

@@ -31,7 +31,6 @@ from spinemat.programme_fields import (
     take,
 )
 from spinemat.programme_fields import schema as record_schema
-from spinemat.scan import QUICK_TIME
 
 FORMAT = 1  # version of the format
 # Forces of cervical grades I to IV (Snodgrass: mean peaks 22, 35, 58, 61 N by hand) over that of
@@ -56,6 +55,7 @@ PATTERNS = (
 AT_ONCE = ("together", "left", "right")  # patterns whose fingers all peak at one moment
 ONLY_IN = {"pelvic_rocking": "lumbar", "cat_cow": "trunk"}
 FULL_TIME = 300.0  # s, longest full scan (ScanSpine.action)
+QUICK_TIME = 60.0  # s, about what a scan takes that does not probe every row alone
 RESCAN_TIME = QUICK_TIME - 9.0  # s: contact is known
 AROUND = 4.0  # s around the rhythm of a press: approach, load, unload, the way back
 MOST_PRESSING = 20 * 60.0  # s in a session (engineering choice)

@@ -8,6 +8,7 @@ pair in the trunk and 7 to 18 N in the neck. Published values were measured pron
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from spinemat.anatomy import LEVELS, NECK, region_of
 from spinemat.back_model import UP
 from spinemat.contour import SpinePlace
 from spinemat.deconvolution import SIDE, LevelMap, Probe, deconvolve, side_differences
-from spinemat.segments import Segment, SegmentFit
+
+if TYPE_CHECKING:  # they bring an optimiser, which who reads a level does not need
+    from spinemat.segments import Segment, SegmentFit
 
 Array = NDArray[np.float64]
 
@@ -26,7 +29,6 @@ PROBE_LIMIT = {"neck": 10.0, "thoracic": 20.0, "lumbar": 20.0}  # N per finger, 
 LEAST_INTERVAL = 6.0  # N of it that must be reached (engineering choice)
 MIN_STIFFNESS, MAX_STIFFNESS = 1000.0, 60000.0  # N/m per pair: outside is not a back
 MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineering choice)
-STIFFENS = 0.7  # of the travel in the toe goes on beyond it at most (engineering choice)
 FELT_AROUND = 2  # rows beside a pressed one that feel most of it (engineering choice)
 MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5 (choice)
 UNRESOLVED = 0.85  # of what is believed of sides before anything is felt (engineering choice)
@@ -80,23 +82,27 @@ class RowProbes:
         self.reason = ["not probed"] * rows
 
     def refuse(self, row: int, reason: str) -> None:
-        """Note why a row has no value."""
+        """Note why a row has no value; what it moved when it was pressed is not used."""
         self.reason[row] = reason
+        pair = [2 * row, 2 * row + 1]
+        for known in (self.linear, self.toe, self.corner, self._travel, self._travel_error):
+            known[..., pair] = np.nan
+        for probe in self._probes:
+            if probe.force[row] > 0.0:
+                probe.travel[row] = np.nan
 
     def add(
         self,
         ramp: Segment,
         fit: SegmentFit,
         in_toe: NDArray[np.bool_],
-        neck: NDArray[np.bool_],
     ) -> None:
         """Take one ramp, of pairs or of single fingers.
 
         Args:
             ramp: which fingers pressed, and how far they came.
             fit: of the movement of all.
-            in_toe: fingers whose tissue did not leave its toe, shape (n,).
-            neck: fingers that surely press the neck, shape (n,).
+            in_toe: fingers under which only the toe can be told, shape (n,).
         """
         rows, rise = self._row_x.size, ramp.rise
         pairs = (rise > 0.0).reshape(-1, 2)
@@ -106,7 +112,6 @@ class RowProbes:
             return
         force, travel, error = np.zeros(rows), np.full(rows, np.nan), np.full(rows, np.nan)
         toe = np.zeros(rows, dtype=bool)
-        unclear = self._unclear(ramp, fit) & ~in_toe & ~neck
         reached = in_toe | (ramp.push.max(axis=0) > 0.9)
         lost = np.isnan(fit.height).reshape(-1, 2).any(axis=1)
         gone = np.flatnonzero(pairs.all(axis=1) & lost)
@@ -125,11 +130,9 @@ class RowProbes:
                 continue  # how hard that row was pressed is not known
             if pressed:
                 toe[row] = bool(in_toe[pair].all())
-                travels = (fit.total if toe[row] else fit.above)[pair]
+                travels = (fit.below if toe[row] else fit.above)[pair]
                 whole = bool(reached[pair].all())
                 self.reason[row] = self._judge(fit.residual[pair], rise[pair], travels, whole)
-                if not self.reason[row] and unclear[pair].any():
-                    self.reason[row] = "too light a press to tell whether the tissue left its toe"
                 if self.reason[row]:
                     continue
                 self.linear[pair] = rise[pair] / travels
@@ -151,16 +154,6 @@ class RowProbes:
         use = (ramp.rise > 0.0) & reached & ~ramp.guarded
         self._travel[1, use] = fit.total[use]
         self._travel_error[1, use] = fit.total_error[use]
-
-    @staticmethod
-    def _unclear(ramp: Segment, fit: SegmentFit) -> NDArray[np.bool_]:
-        """Fingers of weak ramps that get no stiffer on the way, shape (n,).
-
-        Near the neck's lower end such a row may press the neck, whose toe ended before, or the
-        thorax, whose toe is longer than such a ramp.
-        """
-        weak = 0.5 * PRELOAD + ramp.rise < 0.5 * (INTERVAL["thoracic"][0] + LEAST_INTERVAL)
-        return weak & (fit.above > STIFFENS * fit.below)
 
     def _see_sides(self, row: int, rise: Array, below: Array, above: Array) -> None:
         """How far a pair's sides travel apart when they differ.

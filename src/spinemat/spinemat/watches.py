@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.breathing import BreathingEstimate, BreathWatch
-from spinemat.control import Mode
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 from spinemat.reactions import HELD, Reaction, ReactionWatch
 from spinemat.running import Running, RunningStiffness
 from spinemat.scan import SpineScan

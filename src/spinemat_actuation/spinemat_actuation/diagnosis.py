@@ -9,7 +9,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
-from spinemat.control import FingerController, Mode
+from spinemat.control import FingerController
+from spinemat.modes import Mode
 from spinemat_actuation.calibrating import FingerTests
 
 Array = NDArray[np.float64]

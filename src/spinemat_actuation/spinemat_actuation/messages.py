@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
 
-from spinemat.control import FingerController, Mode
+from spinemat.control import FingerController
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, check_goal
 from spinemat.self_test import Verdict

@@ -20,11 +20,12 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 
-from spinemat.control import FingerController, Mode
+from spinemat.control import FingerController
 from spinemat.drive import Stage
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.gains import ControlGains
 from spinemat.layout import REGIONS
+from spinemat.modes import Mode
 from spinemat.press import BREATH_AGE, PressRun
 from spinemat.press_goal import Waveform
 from spinemat_actuation.calibrating import FingerTests

@@ -12,8 +12,9 @@ import mujoco
 import numpy as np
 
 from spinemat.anatomy import regional_sums
-from spinemat.control import Array, FingerController, Mode
+from spinemat.control import Array, FingerController
 from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.modes import Mode
 from spinemat.press_goal import Waveform, wave
 from spinemat.twin import LONGEST_STEP, Twin, TwinRun
 from spinemat_bringup.bench_control import beside_echo

@@ -21,16 +21,10 @@ from spinemat.session_programme import checked_programmes
 from spinemat_bringup.client import MatClient
 from spinemat_bringup.graph import NAMESPACE, NO_RECORD, GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
-from spinemat_bringup.pictures import report_extras
 from spinemat_bringup.processes import Processes
-from spinemat_bringup.reporting import PICTURE, report_after_run
 from spinemat_interfaces.action import RunSession
 from spinemat_interfaces.msg import SessionState
-from spinemat_recording.evaluation import evaluate
-from spinemat_recording.session_record import read_session
-from spinemat_session.keeping import database_of
 from spinemat_sim.patient import Patient
-from spinemat_sim.person import lie_down
 from spinemat_sim.population import find_patient
 
 START_CYCLE = 1000  # first press at this drive cycle, so that runs with one seed are equal
@@ -194,6 +188,9 @@ def _judge(
 
     A record that does not hold everything is judged by what it holds.
     """
+    from spinemat_recording.evaluation import evaluate  # what comes after the session is
+    from spinemat_recording.session_record import read_session  # imported then
+
     outcome = Outcome("demo")
     d = outcome.details
     d |= {
@@ -234,6 +231,11 @@ def _report(
     patient: Patient,
     options: DemoOptions,
 ) -> None:
+    from spinemat_bringup.pictures import report_extras
+    from spinemat_bringup.reporting import PICTURE, report_after_run
+    from spinemat_session.keeping import database_of
+    from spinemat_sim.person import lie_down
+
     mat = options.mat_config or share("config", "mat.yaml")
     xacro = share("urdf", "mat.urdf.xacro")
     extra = report_extras(layout, mat, xacro, lie_down(patient), options.seed, folder / PICTURE)

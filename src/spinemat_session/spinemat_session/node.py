@@ -21,7 +21,7 @@ from spinemat.backing_off import TOO_MUCH, levels_at
 from spinemat.conditions import DEMANDS
 from spinemat.errors import InvalidInput, choice, number
 from spinemat.ledger import PAIN, Advice
-from spinemat.scan import GAP
+from spinemat.press_goal import GAP
 from spinemat.session_programme import Programme, Rescan, Scan, checked_programmes, time_of
 from spinemat_interfaces.action import Press, Retract, RunSession, ScanSpine
 from spinemat_interfaces.msg import (

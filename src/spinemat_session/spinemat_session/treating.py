@@ -18,8 +18,7 @@ from spinemat.layout import REGIONS
 from spinemat.ledger import PAIN
 from spinemat.mobilisation import OnMat
 from spinemat.plan import PlanStep
-from spinemat.press_goal import PressGoal
-from spinemat.scan import GAP
+from spinemat.press_goal import GAP, PressGoal
 from spinemat_interfaces.action import Press
 from spinemat_interfaces.msg import BreathingCue, Event, FingerState, SessionState
 from spinemat_interfaces.srv import Adjust

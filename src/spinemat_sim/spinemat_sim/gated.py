@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
 from spinemat.breathing import BreathWatch
-from spinemat.control import Mode
 from spinemat.dosing import plan_session
 from spinemat.layout import MatLayout
 from spinemat.level_dose import Felt, Needs
+from spinemat.modes import Mode
 from spinemat.press import BREATH_AGE, Phase, PressRun
 from spinemat.press_goal import HOLD_FORCE, HOLD_TIME
 from spinemat.questionnaire import PersonRecord

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinemat.breathing import BreathWatch
-from spinemat.control import Mode
 from spinemat.layout import MatLayout
+from spinemat.modes import Mode
 from spinemat.press import Phase as Stretch
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, Waveform
