@@ -21,10 +21,12 @@ from spinemat.layout import load_layout
 from spinemat.scan import PersonMoved, ScanRefused, SpineScan
 from spinemat.segments import Segment, fit_segments
 from spinemat.stiffness import RowProbes
+from spinemat_bringup.evaluate import eligible
 from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import scan as scan_plant
 from spinemat_sim.faults import Fault
+from spinemat_sim.indenter import stiffness_truth
 from spinemat_sim.patient import Build, Patient
 from spinemat_sim.patient_file import parse_patient, presets
 from spinemat_sim.person import lie_down
@@ -277,6 +279,11 @@ def test_segments_are_fitted_together_with_the_breath() -> None:
         assert fit.above[others] == pytest.approx(5e-4, abs=5e-5)
         assert fit.height == pytest.approx(0.02 + 1e-3 * (1.0 + 0.1 * np.arange(n)), abs=5e-5)
         assert (fit.residual < 1e-4).all()
+    segments[0] = segments[0]._replace(corner=np.array([1.0, 0.5, 0.5, 0.5]))  # none is expected
+    found = fit_segments(segments, breath, np.arange(3))[0]
+    assert found.corner[0] == pytest.approx(0.45, abs=0.05)
+    assert found.below[0] == pytest.approx(6e-3, rel=0.02)
+    assert np.isnan(found.height[3]), "not asked for"
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -403,6 +410,17 @@ def test_a_body_built_otherwise_than_the_estimator_believes_is_felt_all_the_same
     assert np.nanmedian(np.abs(felt.value / truth - 1.0)) < 0.13
     assert np.nanmean(np.abs(felt.value - truth) < 1.96 * felt.error) >= 0.75
     assert np.abs(felt.deviation).max() < 3.0
+
+
+@pytest.mark.parametrize("who", [16, 43])
+def test_a_row_at_the_end_of_the_neck_is_read_as_what_it_presses(who: int) -> None:
+    """Taken for one of the thorax, these made T1 nearly twice as stiff as it is."""
+    person = eligible(who + 1, 9000)[who]
+    along = person.position.along + (0.002 if who == 43 else 0.0)
+    felt = feel(LAYOUT, replace(person, position=replace(person.position, along=along)), 7)
+    truth = stiffness_truth(lie_down(person), TRUNK[:2])
+    for i, level in enumerate(TRUNK[:2]):
+        assert felt.value[i] == pytest.approx(truth[(level, "both")], rel=0.25), level
 
 
 def test_the_contour_is_told_again_when_the_breath_is_known() -> None:

@@ -64,6 +64,8 @@ class LevelMap:
         covariance: of the logarithms of `value`, shape (24, 24).
         before: the same before anything was felt.
         misfit: root mean square of what is left of the movements over their errors.
+        evidence: logarithm of how probable the movements are, whatever the back (Laplace), up to
+            a constant: tells which of two readings of the same probes is the likelier.
         skew, skew_error: (left - right) / (left + right) of stiffness, and its standard error,
             shape (24,).
         across: where the spine is across the mat at T8, m, and its standard error; left is
@@ -76,6 +78,7 @@ class LevelMap:
     covariance: Array
     before: Array
     misfit: float
+    evidence: float = 0.0
     skew: Array = field(default_factory=lambda: np.zeros(len(UP)))
     skew_error: Array = field(default_factory=lambda: np.full(len(UP), SIDE))
     across: tuple[float, float] = (0.0, np.inf)
@@ -125,6 +128,7 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
         p = p + np.clip(step, -0.5, 0.5)
     rest = (travel - forward(p)) * weight
     covariance = np.linalg.inv(normal)
+    chance = rest @ rest + (p - mean) @ prior @ (p - mean) + np.linalg.slogdet(normal)[1]
 
     def logs(q: Array) -> Array:
         return np.asarray(np.log(pair_stiffness(_back(q))))
@@ -136,6 +140,7 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
         covariance=slope @ covariance @ slope.T,
         before=slope @ np.linalg.inv(prior) @ slope.T,
         misfit=float(np.sqrt(np.mean(rest**2))),
+        evidence=float(np.log(weight).sum() - 0.5 * chance),
     )
 
 

@@ -25,7 +25,9 @@ Array = NDArray[np.float64]
 CORNERS = np.linspace(0.4, 1.4, 21)  # where a tip may leave its toe, over where a mean pair does
 CATCHING_UP = 0.25  # of a ramp beyond the corner, in which the body's creep catches up (choice)
 LEAST_BEYOND = 25  # samples after that, from which a slope is told (engineering choice)
+SURE_CORNER = 9.0  # twice the log-likelihood for an end of the toe that was not expected (choice)
 DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
+STIFFENS = 0.7  # of the travel in the toe goes on beyond it at most (engineering choice)
 LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
 LEAST_TOTAL = 5e-5  # m, of the travel in a whole ramp, which no corner divides (choice)
 
@@ -92,7 +94,9 @@ class SegmentFit(NamedTuple):
 
 
 def fit_segments(
-    segments: Sequence[Segment], breath: BreathingEstimate | None
+    segments: Sequence[Segment],
+    breath: BreathingEstimate | None,
+    fingers: NDArray[np.int64] | None = None,
 ) -> list[SegmentFit]:
     """Fit all stretches of a scan together.
 
@@ -104,10 +108,11 @@ def fit_segments(
     Args:
         segments: in order of time.
         breath: None: no breathing is removed.
+        fingers: which to fit; None: all.
     """
     n = segments[0].height.shape[1]
     fits = [SegmentFit(*np.full((8, n), np.nan)) for _ in segments]
-    for k in range(n):
+    for k in range(n) if fingers is None else fingers:
         mine = [i for i, s in enumerate(segments) if np.isfinite(s.height[:, k]).all()]
         if not mine:
             continue
@@ -120,14 +125,23 @@ def fit_segments(
             breaths = [since_end_expiration(t, breath) for t in times]
         corner = np.array([segments[i].corner[k] for i in mine])
         first = [_Stretch(b, c, z) for b, c, z in zip(blocks, breaths, heights, strict=True)]
-        moves = _together(first)[0]
+        idle = [a for i, a in zip(mine, first, strict=True) if segments[i].rise[k] == 0.0]
+        moves = _together(idle or first)[0]
         for place, i in enumerate(mine):
-            if segments[i].rise[k] > 0.0 and segments[i].corner[k] < 1.0:
+            if segments[i].rise[k] > 0.0:
                 still = heights[place] - breaths[place] @ moves
-                tried = [segments[i].columns(k, float(later)) for later in CORNERS]
-                rests = [still - b @ (np.linalg.pinv(b) @ still) for b in tried]
-                best = int(np.argmin([r @ r for r in rests]))
-                corner[place] *= CORNERS[best]
+                later = CORNERS[CORNERS * corner[place] < 1.0]
+                tried = [segments[i].columns(k, float(factor)) for factor in later]
+                found = [np.linalg.pinv(b) @ still for b in tried]
+                rests = [np.sum((still - b @ x) ** 2) for b, x in zip(tried, found, strict=True)]
+                best = int(np.argmin(rests))
+                if corner[place] >= 1.0:
+                    straight = still - blocks[place] @ (np.linalg.pinv(blocks[place]) @ still)
+                    ratio = straight @ straight / max(rests[best], LEAST_ERROR**2)
+                    clear = still.size / DRIFTING * np.log(ratio) > SURE_CORNER
+                    if not clear or found[best][2] > STIFFENS * found[best][1]:
+                        continue
+                corner[place] *= later[best]
                 blocks[place] = tried[best]
                 push = segments[i].push[:, k]
                 beyond = push > corner[place] + CATCHING_UP
