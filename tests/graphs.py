@@ -146,8 +146,12 @@ def own_domain() -> Iterator[None]:
 
 @contextmanager
 def running(
-    tmp_path: Path, namespace: str = NAMESPACE, broken: tuple[str, ...] = ()
+    tmp_path: Path,
+    namespace: str = NAMESPACE,
+    broken: tuple[str, ...] = (),
+    profile: str = "minimal",
 ) -> Iterator[Mat]:
+    """Run a graph that starts anew; `profile` is what its recorder records."""
     others = {
         "mat_simulator": {"stiffness_truth": False},
         "spine_contour": {"posture_strip": STRIP},
@@ -156,7 +160,11 @@ def running(
         replace(spec, parameters=spec.parameters | others.get(spec.name, {}))
         for spec in describe(
             GraphOptions(
-                MAT, broken=broken, sessions_dir=tmp_path / "sessions", state_dir=tmp_path
+                MAT,
+                broken=broken,
+                sessions_dir=tmp_path / "sessions",
+                state_dir=tmp_path,
+                profile=profile,
             )
         )
     ]

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.graph
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
-    with running(tmp_path_factory.mktemp("graph")) as mat:
+    with running(tmp_path_factory.mktemp("graph"), profile="all") as mat:
         yield mat
 
 

@@ -69,7 +69,7 @@ def allowed() -> dict[str, Rights]:
 
 @pytest.fixture(scope="module")
 def mat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mat]:
-    with running(tmp_path_factory.mktemp("security")) as mat:
+    with running(tmp_path_factory.mktemp("security"), profile="all") as mat:
         mat.processes.add(replace(MARKERS, parameters={"mat_config": str(MAT)}))
         c = mat.client
         c.wait(lambda: c.count_publishers("markers") > 0, 60.0, "mat_markers")
