@@ -10,17 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mats import MAT
-from spinemat.anatomy import LEVELS, TRUNK, check_intake, level_positions
+from spinemat.anatomy import (
+    LEVELS,
+    TRUNK,
+    asked_to_lie,
+    back_length,
+    check_intake,
+    level_positions,
+    s1_on_mat,
+)
 from spinemat.back_model import UP, Back, mean_back, means, pair_stiffness, response, rows_beside
 from spinemat.breathing import BreathingEstimate, BreathWatch
 from spinemat.contour import SpinePlace, expected_place, fit_contour
 from spinemat.deconvolution import SIDE, LevelMap, Probe, deconvolve, side_differences
 from spinemat.errors import InvalidInput
 from spinemat.findings import evenness, findings, over_trend, stands_out
+from spinemat.forecast import CREEP, CREEP_TIME, LATE, LATE_TIME
 from spinemat.layout import load_layout
-from spinemat.scan import PersonMoved, ScanRefused, SpineScan
-from spinemat.segments import Segment, fit_segments
-from spinemat.stiffness import RowProbes
+from spinemat.scan import RAMP_RATE, PersonMoved, ScanRefused, SpineScan
+from spinemat.segments import CATCHING_UP, Segment, fit_segments
+from spinemat.stiffness import INTERVAL, PRELOAD, TO_COME, RowProbes
 from spinemat_bringup.evaluate import eligible
 from spinemat_sim.calm import FalseStop, SupervisedLoop
 from spinemat_sim.closed_loop import ClosedLoop
@@ -52,6 +61,10 @@ def same_numbers() -> None:
 
 def place(s1: float = 0.01, back: float = 0.44, error: float = 0.003) -> SpinePlace:
     return SpinePlace(s1, back, np.diag([error**2, error**2]))
+
+
+def lying_at(patient: Patient, s1: float) -> Patient:
+    return replace(patient, position=replace(patient.position, along=s1))
 
 
 # --- contour and levels -------------------------------------------------------------------------
@@ -90,14 +103,26 @@ def test_contour_tells_angles_and_where_the_levels_are(s1: float, back: float) -
     assert found.place.errors["T1"] < 0.5 * before.errors["T1"]
 
 
-@pytest.mark.parametrize("s1", [-0.03, 0.04, 0.055])
-def test_who_lies_elsewhere_than_asked_is_found_there(s1: float) -> None:
+@pytest.mark.parametrize("off", [-0.04, 0.03, 0.045])
+def test_who_lies_elsewhere_than_asked_is_found_there(off: float) -> None:
+    s1 = s1_on_mat(INTAKE) + off
     z = made_up_skin(s1, 0.44, 0.42, 0.25) + RNG.normal(0.0, 3e-4, ROWS.size)
     found = fit_contour(ROWS, z, z, np.full(ROWS.size, 3e-4), INTAKE)
     at = level_positions(s1, 0.44)
     assert not found.doubt
     for level, error in found.place.errors.items():
         assert abs(found.place.levels[level] - at[level]) < 2.5 * error, level
+
+
+def test_long_backs_lie_further_down_so_that_their_neck_comes_over_the_last_row() -> None:
+    small = check_intake("female", 40.0, 1.55, 55.0)
+    tall = check_intake("male", 40.0, 1.80, 80.0)
+    for intake in (small, tall):
+        at = level_positions(s1_on_mat(intake), back_length(intake))
+        assert ROWS[0] - 0.001 <= at["L5"], "the first row presses L5 or the sacrum"
+        assert at["C4"] <= ROWS[-1] + 0.015
+    assert "10 mm above the first row" in asked_to_lie(small, float(ROWS[0]))
+    assert "20 mm below the first row" in asked_to_lie(tall, float(ROWS[0]))
 
 
 def test_who_lies_far_from_where_asked_is_sent_back() -> None:
@@ -157,7 +182,8 @@ def test_a_back_of_another_length_than_was_said_is_doubted_or_found_all_the_same
     tall = [p for p in people if 1.84 < p.stature <= 1.98][:5]
     doubted = 0
     for p, said in ((p, 1.98 if p in small else 1.50) for p in (*small, *tall)):
-        intake, person = check_intake(p.sex, 40.0, said, p.mass), lie_down(p)
+        intake = check_intake(p.sex, 40.0, said, p.mass)
+        person = lie_down(lying_at(p, s1_on_mat(intake)))
         z = build_trunk(person).skin_height(ROWS)
         found = fit_contour(ROWS, z, z, np.full(ROWS.size, 4e-4), intake)
         doubted += bool(found.doubt)
@@ -219,6 +245,39 @@ def drawn_back() -> Back:
         np.exp(common + RNG.normal(0.0, 0.08, 4)),
         1.0,
     )
+
+
+def test_a_ramp_shows_as_much_less_than_all_travel_as_is_added_for_creep() -> None:
+    step = 0.004
+    low, high = INTERVAL["thoracic"]
+
+    def travel(force: np.ndarray) -> np.ndarray:
+        """Of tissue whose slope is 1 beyond its toe, with creep."""
+        at_once = np.where(force < low, force, low) / 0.4 + np.maximum(force - low, 0.0)
+        at_once /= 1.0 + LATE + CREEP
+        late, creep = 0.0, 0.0
+        found = []
+        for z in at_once:
+            late += (LATE * z - late) * step / LATE_TIME
+            creep += (CREEP * z - creep) * step / CREEP_TIME
+            found.append(z + late + creep)
+        return np.array(found)
+
+    cycles = PRELOAD + 0.9 * (high - PRELOAD) * np.sin(np.arange(0.0, 2 * np.pi, 0.01)) ** 2
+    before = np.concatenate([np.full(1500, PRELOAD), cycles, np.full(250, PRELOAD)])
+    ramp = np.linspace(PRELOAD, high, round(0.75 / RAMP_RATE / step))
+    corner = (low - PRELOAD) / (high - PRELOAD)
+    use = np.linspace(0.0, 1.0, ramp.size) > corner + CATCHING_UP
+    shown = travel(np.concatenate([before, ramp]))[-ramp.size :]
+    # as the laboratory reads a level: four forces, each first pressed a little harder
+    forces = np.linspace(low + 1.0, high, 4)
+    stairs = [
+        np.repeat([force + 0.4 * (force - last), force], [100, 125])
+        for last, force in zip([PRELOAD, *forces[:-1]], forces, strict=True)
+    ]
+    rested = travel(np.concatenate([before, *stairs]))[before.size :][224::225]
+    ratio = np.polyfit(forces, rested, 1)[0] / np.polyfit(ramp[use], shown[use], 1)[0]
+    assert ratio == pytest.approx(TO_COME, abs=0.005)
 
 
 def test_levels_come_back_out_of_probes_and_neighbours_help() -> None:
@@ -509,7 +568,7 @@ def test_few_rows_with_something_on_them_are_not_a_back() -> None:
 def test_what_a_level_may_get_holds_for_the_probes_of_a_scan() -> None:
     share = np.ones(len(UP))
     share[[UP.index("L4"), UP.index("T7")]] = 0.0, 0.5
-    loop = loop_of(presets()["average_adult"])
+    loop = loop_of(lying_at(presets()["average_adult"], 0.010))  # L4 between two rows beside it
     scan = SpineScan(LAYOUT, INTAKE, share=share)
     strongest = np.zeros(LAYOUT.n)
     for step in scan.steps(0, True):
@@ -566,8 +625,8 @@ def test_a_load_cell_that_sticks_under_a_back_stops_the_scan_and_no_number_is_to
 
 
 def test_a_full_scan_probes_sides_alone_and_tells_the_stiffer_one() -> None:
-    patient = presets()["average_adult"]
-    felt = feel(LAYOUT, stiffened(patient, "T8", 1.0, 0.0), 7, full=True)  # a row lies under T8
+    patient = lying_at(presets()["average_adult"], 0.010)  # a row lies under T8
+    felt = feel(LAYOUT, stiffened(patient, "T8", 1.0, 0.0), 7, full=True)
     skew = dict(zip(TRUNK, felt.skew, strict=True))
     assert skew["T8"] > 0.03 and skew["T8"] > skew["T5"] and skew["T8"] > skew["T11"]
     assert felt.seconds <= 300.0 and felt.over <= 0.0

@@ -54,7 +54,10 @@ PROPORTION_ERROR = _proportions()
 # ANSUR II (public domain): m, per m of stature over 1.7 m, for men, per kg over 75 kg
 _BACK = (0.4159, 0.1870, 0.0259, 0.00032)
 BACK_ERROR = 0.019  # m, standard deviation of what is left
-S1_ON_MAT = 0.010  # m, where a person is asked to lie with the upper edge of the sacrum
+# m, between which a person is asked to lie with the upper edge of the sacrum: where L5 lies on the
+# first row, and where the sacrum does (engineering choices, for rows from 0 to 0.552 m)
+S1_ON_MAT = (-0.020, 0.010)
+UPPER_NECK_ON_MAT = 0.562  # m, where the middle of C1 to C4 lies at most, if S1 may (choice)
 S1_ERROR = 0.020  # m, standard deviation of where a person then lies (engineering choice)
 S1_FAR = 0.050  # m from there: the person is asked to lie elsewhere (engineering choice)
 GRAVITY = 9.81  # m/s^2
@@ -96,6 +99,27 @@ def back_length(intake: Intake) -> float:
         + man * (intake.sex == "male")
         + heavy * (intake.mass - 75.0)
     )
+
+
+def s1_on_mat(intake: Intake) -> float:
+    """Where this person is asked to lie: x of the upper edge of the sacrum, m.
+
+    Long backs lie further down, so that the upper neck comes over the last row.
+    """
+    neck = back_length(intake) * float(np.mean(ABOVE_SACRUM[:4]))
+    return float(np.clip(UPPER_NECK_ON_MAT - neck, *S1_ON_MAT))
+
+
+def asked_to_lie(intake: Intake, first_row: float) -> str:
+    """Where this person is asked to lie, for people.
+
+    Args:
+        intake: of the person.
+        first_row: x of the first row of fingers, m.
+    """
+    above = s1_on_mat(intake) - first_row
+    side = "above" if above >= 0.0 else "below"
+    return f"upper edge of the sacrum {1e3 * abs(above):.0f} mm {side} the first row of fingers"
 
 
 def level_positions(s1: float, back: float) -> dict[str, float]:

@@ -22,10 +22,10 @@ from spinemat.anatomy import (
     PROPORTION_ERROR,
     S1_ERROR,
     S1_FAR,
-    S1_ON_MAT,
     Intake,
     back_length,
     level_positions,
+    s1_on_mat,
 )
 
 Array = NDArray[np.float64]
@@ -43,9 +43,10 @@ ROUGH_HEAD = 0.02  # m, above C1, where the head comes down to the mat (engineer
 TILT, LEVEL = 0.3, 0.05  # rad, m: standard deviations of slope and height at S1 (choice)
 STANDS_OUT, STANDS_OUT_BY = 5.0, 0.005  # over its error, and m: a row that is left out (choice)
 MOST_LEFT_OUT = 3  # rows
+TURNED = 4.0  # twice the log-likelihood by which the other way round has to fit better (choice)
 OTHER_LENGTH = 3.0  # standard deviations of the length of a back that are believed (choice)
 STEPS, SETTLED = 12, 0.01  # of Gauss and Newton; smallest step over the prior error
-BEYOND = 0.025  # m beyond the last row felt that a tangent is still told (engineering choice)
+BEYOND = 0.040  # m beyond the last row felt that a tangent is still told (engineering choice)
 METHOD = (
     "two light forces per finger extrapolated to zero force, {breath}, mean of left and right;"
     " curve with one bump of curvature per zone and a Gaussian process beside it; angles between"
@@ -87,7 +88,8 @@ class SpinePlace:
 
 def expected_place(intake: Intake) -> SpinePlace:
     """Where a person's spine is expected before anything is felt."""
-    return SpinePlace(S1_ON_MAT, back_length(intake), np.diag([S1_ERROR**2, BACK_ERROR**2]))
+    variances = np.diag([S1_ERROR**2, BACK_ERROR**2])
+    return SpinePlace(s1_on_mat(intake), back_length(intake), variances)
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _asymmetry(
 def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
     ends = fit.x[0] + fit.x[-1]
     turned = _Fit((ends - fit.x)[::-1], fit.z[::-1], noise[::-1], intake)
-    if turned.cost < fit.cost:
+    if turned.cost + TURNED < fit.cost:
         return "the back is felt the other way round: does the head lie at the foot end?"
     felt, expected = float(fit.p[1]), back_length(intake)
     if abs(felt - expected) > OTHER_LENGTH * BACK_ERROR:
@@ -215,11 +217,12 @@ def _doubt(fit: _Fit, noise: Array, intake: Intake) -> str:
             f"from C7 to L4 it feels {1e2 * felt:.0f} cm long, expected are {1e2 * expected:.0f} ±"
             f" {2e2 * BACK_ERROR:.0f} cm: check stature and sex"
         )
-    off = float(fit.p[0]) - S1_ON_MAT
+    off = float(fit.p[0]) - s1_on_mat(intake)
     if abs(off) > S1_FAR:
         return (
             f"the sacrum is felt {1e2 * abs(off):.0f} cm too far toward the"
-            f" {'head' if off > 0.0 else 'foot'} end of the mat: lie where it is marked"
+            f" {'head' if off > 0.0 else 'foot'} end of the mat: lie that much further"
+            f" {'down' if off > 0.0 else 'up'}"
         )
     return ""
 
@@ -230,7 +233,8 @@ class _Fit:
     def __init__(self, x: Array, z: Array, noise: Array, intake: Intake) -> None:
         self.x, self.z = x, z
         angles = np.radians([KYPHOSIS[intake.sex], LORDOSIS[intake.sex], CERVICAL])
-        mean = np.array([S1_ON_MAT, back_length(intake), *angles[:, 0], np.median(z), 0.0])
+        lies = s1_on_mat(intake), back_length(intake)
+        mean = np.array([*lies, *angles[:, 0], np.median(z), 0.0])
         spread = np.array([S1_ERROR, BACK_ERROR, *angles[:, 1], LEVEL, TILT])
         self.p, prior, scale = mean, np.diag(spread**-2.0), 1.0
         for _ in range(STEPS):

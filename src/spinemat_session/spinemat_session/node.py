@@ -17,6 +17,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from spinemat import __version__
+from spinemat.anatomy import asked_to_lie
 from spinemat.backing_off import TOO_MUCH, levels_at
 from spinemat.conditions import DEMANDS
 from spinemat.errors import InvalidInput, choice, number
@@ -352,7 +353,7 @@ class SessionOrchestrator(Node):
         self, request: RunSession.Goal, person: Prepared, programme: Programme
     ) -> None:
         gap = round(GAP / self._layout.cycle)
-        self._enter(SessionState.ON_MAT)
+        self._enter(SessionState.ON_MAT, asked_to_lie(person.intake, self._layout.row_x[0]))
         await self._lower_limits(person.intake.mass)
         start = request.start_cycle or self._cycle + gap
         first = programme.phases[0]

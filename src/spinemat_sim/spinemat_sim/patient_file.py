@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from spinemat.anatomy import Intake, s1_on_mat
 from spinemat.errors import InvalidInput, choice, number
 from spinemat_sim.patient import (
     LEVELS,
@@ -63,6 +64,7 @@ def parse_patient(data: Any) -> Patient:
     Measures come from `row` of the survey or, without one, from the person of the same sex closest
     in stature and mass, scaled to both. Curvature is the mean of the sex, stiffness the published
     mean times `stiffness.scale` but where `stiffness.levels` says otherwise.
+    Without `position` they lie where they are asked to.
 
     Raises:
         InvalidInput: a field is unknown, missing or not acceptable.
@@ -91,6 +93,7 @@ def parse_patient(data: Any) -> Patient:
         for key, mean in zip(_CURVATURE, means, strict=True)
     }
     left, right = _stiffness(top.get("stiffness", {}))
+    asked = Position(along=s1_on_mat(Intake(sex, float(top["age"]), stature, mass)))
     return Patient(
         name=_text("patient.name", top["name"]),
         sentence=_text("patient.sentence", top["sentence"]),
@@ -105,7 +108,7 @@ def parse_patient(data: Any) -> Patient:
         breathing=_block("patient.breathing", Breathing(), top),
         guarding=_block("patient.guarding", Guarding(), top),
         mobilisation=_block("patient.mobilisation", Mobilisation(), top),
-        position=_block("patient.position", Position(), top),
+        position=_block("patient.position", asked, top),
         build=_block("patient.build", Build(), top),
         heights=_by_level("patient.heights", top, 1.0, 0.7, 1.4),
         softened=_by_level("patient.softened", top, 0.0, 0.0, 0.3),

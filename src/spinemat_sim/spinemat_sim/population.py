@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinemat.anatomy import Intake, s1_on_mat
 from spinemat.errors import InvalidInput, choice
 from spinemat_sim.patient import (
     LEVELS,
@@ -136,8 +137,9 @@ def from_row(row: int, seed: int = 0) -> Patient:
         0.1 * float(data["weight_hg"]),
     )
     rng = np.random.default_rng([seed, row])
+    asked = s1_on_mat(Intake(sex, float(data["age_years"]), stature, mass))
     position = Position(
-        along=0.010 + float(rng.uniform(-0.010, 0.010)),
+        along=asked + float(rng.uniform(-0.010, 0.010)),
         across=float(rng.uniform(-0.003, 0.003)),
         rotation=float(rng.uniform(-0.01, 0.01)),
     )
