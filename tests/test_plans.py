@@ -140,7 +140,7 @@ def test_what_is_less_sure_gets_less() -> None:
     plan = dose(scan=blind)
     assert plan.levels[L4].work < work[0]
     assert any("not known here" in why for why in plan.levels[L4].why)
-    neck = dose("neck_and_shoulders").levels[UP.index("C5")]
+    neck = dose("neck_and_shoulders").levels[UP.index("C6")]  # over a row
     assert any("cannot be told apart" in why for why in neck.why)
 
 
@@ -205,8 +205,8 @@ def test_a_set_more_is_told_where_the_presses_grew_and_nowhere_else(
 
 
 def test_a_level_that_is_not_pressed_says_which_of_the_three_reasons_it_has() -> None:
-    tall = check_intake("male", 41, 1.85, 100.0)
-    plan = plan_session(PROGRAMMES["daily_10"], LAYOUT, tall, Felt.prior(LAYOUT, tall))
+    who = check_intake("male", 41, 1.75, 100.0)  # T3 lies between two rows
+    plan = plan_session(PROGRAMMES["daily_10"], LAYOUT, who, Felt.prior(LAYOUT, who))
     dose = {level.level: level for level in plan.levels}
     assert dose["T3"].cycles == 0 and dose["T3"].work > 0.1
     assert "between two rows" in dose["T3"].why[0] and "J from beside it" in dose["T3"].words
@@ -448,7 +448,7 @@ def test_what_is_pressed_keeps_the_limits_of_both_people_in_truth() -> None:
     from mats import closed_loop
     from spinemat_sim.control_trials import retract
 
-    felt_most = []
+    work = []
     for who, patient in (("degeneration_45", "desk_worker_45"), ("athlete_25", "athlete_25")):
         record, loop = load_person(ROOT / f"config/persons/{who}.yaml"), closed_loop(patient)
         body, person = loop.plant.body, loop.plant.person
@@ -463,5 +463,5 @@ def test_what_is_pressed_keeps_the_limits_of_both_people_in_truth() -> None:
             retract(loop)
             loop.samples.clear()
         assert (loop.peak <= np.maximum(plan.allowed, goal.preload.max())).all()
-        felt_most.append(loop.peak.max())
-    assert felt_most[0] < 0.8 * felt_most[1]
+        work.append(sum(dose.work for dose in plan.levels))
+    assert work[0] < 0.8 * work[1]
