@@ -45,7 +45,8 @@ class Fault:
         mend: what is mended before the reset.
         software: whether the release has to keep RELEASE_LIMIT.
         rule: the rule of which this is the own case.
-        paced: in real time, not in lock-step: nodes outside the loop are judged by the clock.
+        paced: in real time, not in lock-step: what comes from outside the loop, a stop that
+            somebody asks for or a heartbeat, is judged by the clock.
         patience: s of drive time until the stop has to have come.
         graph: which supervisor it needs; see `GRAPHS` in `run.py`.
         kills: it ends processes; the graph after it is a new one.
@@ -314,8 +315,8 @@ ANY = tuple(MOMENTS)
 
 FAULTS: tuple[Fault, ...] = (
     # the stop itself, at every moment
-    Fault("stop service", _stop, STOP, ANY),
-    Fault("stop topic", _stop_topic, STOP, ("peak",)),
+    Fault("stop service", _stop, STOP, ANY, paced=True),
+    Fault("stop topic", _stop_topic, STOP, ("peak",), paced=True),
     # drive states on their way to those who control and supervise
     _spoilt("drive/state dropped", "drive/state drop", STATE, "peak", "scan"),
     _spoilt("drive/state late", "drive/state delay 50", STATE, "rising"),
@@ -467,7 +468,7 @@ FAULTS: tuple[Fault, ...] = (
     # the machine
     Fault(
         "disk full, then a stop", _both(_disk("safety_supervisor", True), _stop), STOP, ("peak",),
-        _disk("safety_supervisor", False),
+        _disk("safety_supervisor", False), paced=True,
     ),
     Fault(
         "disk full while recording", _disk("recorder", True), ("",), ("treat",),
