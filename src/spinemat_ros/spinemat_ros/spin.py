@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -23,8 +24,12 @@ from spinemat.errors import InvalidInput
 __all__ = ["Stopper", "make_executor", "run"]
 
 
+AGAIN = 1.0  # s after a signal in which another is the same one: a terminal and `ros2 launch`
+# both pass Ctrl-C on (engineering choice)
+
+
 class Stopper:
-    """Becomes true on SIGINT or SIGTERM; a second signal ends what is stuck.
+    """Becomes true on SIGINT or SIGTERM; a second signal, later, ends what is stuck.
 
     Attributes:
         stopped: somebody wants the process to end.
@@ -33,13 +38,21 @@ class Stopper:
 
     def __init__(self) -> None:
         self.stopped = self.closing = False
+        self._since = 0.0  # monotonic time of the first signal, s
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopped and not self.closing:
+        if not self.stopped:
+            self.stopped, self._since = True, time.monotonic()
+        elif not self.closing and time.monotonic() > self._since + AGAIN:
             sys.exit(128 + number)
-        self.stopped = True
+
+    @staticmethod
+    def over() -> None:
+        """What is left is the interpreter's own end: a signal that comes late cuts off nothing."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def __bool__(self) -> bool:
         return self.stopped
@@ -91,6 +104,7 @@ def run(
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        stopper.over()
 
 
 def _wait_for_events(_node: Node, executor: EventsExecutor, stopper: Stopper) -> None:
