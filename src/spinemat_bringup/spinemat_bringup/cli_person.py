@@ -182,7 +182,7 @@ def spans(rows: Iterable[tuple[str, Hashable]]) -> list[tuple[str, Any]]:
 
 
 def _describe(record: PersonRecord, screening: Screening, layout: MatLayout) -> None:
-    from spinemat.anatomy import region_of
+    from spinemat.anatomy import asked_to_lie, region_of
     from spinemat.back_model import UP
     from spinemat.programme_choice import suggest_programmes
     from spinemat.screening import Verdict
@@ -208,4 +208,5 @@ def _describe(record: PersonRecord, screening: Screening, layout: MatLayout) -> 
     source = [f"Source of the levels suggested: {SOURCE}."] if suggestion.why else []
     bullets((*suggestion.why, mobility_share(record.symptoms).why, *source))
     fits = [f"Suggestion: programme {f.programme}: {f.why}." for f in suggest_programmes(record)]
-    bullets(fits)
+    lies = asked_to_lie(record.measures, float(layout.row_x[0]))
+    bullets((*fits, f"Where to lie: {lies}."))
