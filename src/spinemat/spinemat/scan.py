@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +31,10 @@ from spinemat.errors import InvalidInput
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import GAP, RISE, PressGoal, Waveform
+from spinemat.row_reading import HALF, expecting, into_neck, read_rows
 from spinemat.segments import Segment, SegmentFit, breathing_over, fit_segments
 from spinemat.stiffness import (
     INTERVAL,
-    LEAST_INTERVAL,
     PRELOAD,
     LevelEstimate,
     RowProbes,
@@ -57,10 +56,6 @@ RAMP_RATE = 0.21  # Hz: 3.6 s of loading
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 LOST = 0.34  # of the fingers that lose contact at once: nobody lies there (engineering choice)
-NECK_SURE = 2.0  # standard errors off the neck's end where it is known what a finger presses
-SURE = 0.95  # probability from which one of two readings is taken (engineering choice)
-UNSURE = "too light a press to tell whether the tissue left its toe: neck or thorax"
-HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
 RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
 BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineering choice)
 
@@ -362,22 +357,7 @@ class SpineScan:
         height[:, idle] -= (force - force.mean(axis=0))[:, idle] / RESTING_TOE
         t = np.asarray(cycles * self._layout.cycle, dtype=float)
         segment = Segment(t, height, push, np.full(n, HALF), rise, self._tense.copy())
-        return self._expecting(segment, self._into_neck >= 0.0), force
-
-    @property
-    def _into_neck(self) -> Array:
-        """How far beyond the neck's lower end each finger is, standard errors, shape (n,)."""
-        end = 0.5 * (self.place.levels["C7"] + self.place.levels["T1"])
-        return np.asarray((self._layout.x - end) / self.place.errors["C7"])
-
-    @staticmethod
-    def _expecting(segment: Segment, neck: NDArray[np.bool_]) -> Segment:
-        """The segment with the ends of toes as fingers under the neck, or not, expect them."""
-        low = 0.5 * np.where(neck, INTERVAL["neck"][0], INTERVAL["thoracic"][0])
-        pressed, rest = segment.rise > 0.0, 0.5 * PRELOAD
-        corner = (low - rest) / np.maximum(segment.rise, 1e-9)
-        corner[rest + segment.rise < low + 0.5 * LEAST_INTERVAL] = 1.0
-        return segment._replace(corner=np.where(pressed, corner, HALF))
+        return expecting(segment, into_neck(self._layout.x, self.place) >= 0.0), force
 
     def _find_contour(self) -> None:
         """Find the contour from both rests, or say why there is none."""
@@ -431,59 +411,10 @@ class SpineScan:
             self.breath = breathing_over(self._segments)
             fits = fit_segments(self._segments, self.breath)
             self._sharpen(fits)
-            self._probes = self._likeliest(fits)
+            self._probes, self._map = read_rows(
+                self._layout, self._segments, fits, self.breath, self.place, self._left
+            )
         return self._probes
-
-    def _read(self, neck: NDArray[np.bool_], fits: Sequence[SegmentFit]) -> RowProbes:
-        """What the ramps say if these fingers press the neck, shape (n,), and no others.
-
-        Args:
-            neck: the fingers.
-            fits: of all segments, with the ends of toes that they expect now.
-        """
-        probes = RowProbes(self._layout.row_x, np.array([r.offset for r in self._layout.rows]))
-        segments = [self._expecting(s, neck) if s.ramp else s for s in self._segments]
-        other = [
-            new.corner != old.corner for new, old in zip(segments, self._segments, strict=True)
-        ]
-        changed = np.any(other, axis=0)
-        again = fit_segments(segments, self.breath, np.flatnonzero(changed))
-        for segment, new, old in zip(segments, again, fits, strict=True):
-            if segment.ramp:
-                fit = SegmentFit(*(np.where(changed, a, b) for a, b in zip(new, old, strict=True)))
-                probes.add(segment, fit, segment.corner >= 1.0)
-        for row, why in self._left.items():
-            probes.refuse(row, why)
-        return probes
-
-    def _likeliest(self, fits: Sequence[SegmentFit]) -> RowProbes:
-        """Read rows near the neck's lower end as what they press most probably.
-
-        They are pressed no harder than a neck may be, by which the neck's tissue leaves its toe
-        and that of the thorax does not: the one looks like the other, but of another stiffness.
-        So every place of that end between these rows is tried, and weighed by how well all
-        movements of the scan fit and by how probable the place is.
-        """
-        far = self._into_neck
-        unsure = np.sort(far[::2][np.abs(far[::2]) < NECK_SURE])
-        if not unsure.size:
-            return self._read(far >= 0.0, fits)
-        ends = np.append(unsure, NECK_SURE)  # the first row of the neck
-        read = [self._read(far >= end, fits) for end in ends]
-        maps = [probes.map(self.place) for probes in read]
-        if any(found is None for found in maps):
-            return read[0]
-        chance = np.diff([0.0, *(NormalDist().cdf(end) for end in unsure), 1.0])
-        weight = np.log(chance) + [found.evidence for found in maps if found is not None]
-        share = np.exp(weight - weight.max()) / np.exp(weight - weight.max()).sum()
-        best = int(np.argmax(share))
-        self._map = maps[best]
-        for row in np.flatnonzero(np.abs(far[::2]) < NECK_SURE):
-            neck = share[ends <= far[2 * row]].sum()
-            if 1.0 - SURE < neck < SURE and not read[best].reason[row]:
-                read[best].refuse(int(row), UNSURE)
-                self._map = None
-        return read[best]
 
     def _sharpen(self, fits: Sequence[SegmentFit]) -> None:
         """Find the contour again: over the whole scan the breath is known better."""
