@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from std_srvs.srv import SetBool
@@ -176,6 +177,16 @@ class Rig:
             if self.stopped():
                 _, message = self.client.reset("trial", "all fingers are down")
             self.cycles(10)
+
+    def set(self, node: str, name: str, value: Any) -> None:
+        """Set a parameter.
+
+        Raises:
+            NoAnswer: it is refused.
+        """
+        taken, why = self.client.set_parameter(node, name, value)
+        if not taken:
+            raise NoAnswer(f"{node} refuses {name} = {value}: {why}")
 
     def restart(self, name: str) -> None:
         """Bring a node back that has ended."""

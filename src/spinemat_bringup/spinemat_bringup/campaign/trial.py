@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from rclpy.publisher import Publisher
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
 
-from spinemat_bringup.client import MatClient, NoAnswer, Sent
+from spinemat_bringup.client import MatClient, Sent
 from spinemat_bringup.graph import NodeSpec
 from spinemat_bringup.processes import Processes
 from spinemat_bringup.rig import DOWN, FELT, WALL_LIMIT, Rig
@@ -62,16 +61,6 @@ class Trial(Rig):
         self._permit = msg
 
     # -- what can be done to it ----------------------------------------------------------------
-
-    def set(self, node: str, name: str, value: Any) -> None:
-        """Set a parameter.
-
-        Raises:
-            NoAnswer: it is refused.
-        """
-        taken, why = self.client.set_parameter(node, name, value)
-        if not taken:
-            raise NoAnswer(f"{node} refuses {name} = {value}: {why}")
 
     def tamper(self, *faults: str) -> int:
         """Tamper with messages in these ways and no others; return since which drive cycle.
