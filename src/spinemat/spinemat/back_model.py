@@ -35,6 +35,7 @@ LENGTH = {"pelvis": 0.07, "loins": 0.06, "thorax": 0.12, "head": 0.03}  # m, rad
 LINK_SHEAR, LINK_BEND = 60e3, 400.0  # N/m and N m/rad between regions
 MEAN_BACK = 0.43  # m from C7 to L4 of the back for which the springs are nominal
 SHEAR = 0.2  # spring between neighbours over their PA stiffness
+OWN_SHARE = 0.5  # of a level's stiffness that is its own spring's (engineering choice)
 SPREAD = 0.5  # of the levels' spacing: over how much a tip's force spreads
 BESIDE = 0.2  # share of a tip's force from which a level counts as loaded (engineering choice)
 SACRAL = 0.025 * np.arange(-3, 1)  # m, places of the sacrum under S1's edge
@@ -158,7 +159,7 @@ def _matrix(back: Back, x: Array, spring: Array) -> Array:
     own = np.arange(len(UP))
     rows[own, 8 + own] += 1.0
     rows[own[1:], 7 + own[1:]] -= 1.0
-    felt = means() * back.level
+    felt = means() * back.level**OWN_SHARE
     shear = SHEAR * back.shear * 0.5 * (felt + np.concatenate([felt[:1], felt[:-1]]))
     k = (rows.T * shear) @ rows + LINK_SHEAR * links.T @ links + LINK_BEND * bends.T @ bends
     k[np.arange(_DOF), np.arange(_DOF)] += diagonal

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 PERSON, LEVEL = 0.25, 0.24
 # standard deviations of the logarithms of what no survey tells of people (engineering choices)
 TISSUE, PADDING, SHEAR, SPREAD = 0.15, 0.3, 0.4, 0.2
-MODEL_ERROR = 2e-4  # m, of any movement, that the model does not know (choice)
+MODEL_ERROR = 1.5e-4  # m, of any movement, that the model does not know (choice)
 OWN_ERROR = 0.04  # of what a pressed row moves, that the model does not know (choice)
 TOE, TOE_ERROR = 0.4, 0.12  # stiffness in the toe over the linear one; how well that is known
 SIDE = 0.08  # standard deviation of (left - right) / (left + right) of a level (choice)

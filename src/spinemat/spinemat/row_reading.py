@@ -25,7 +25,6 @@ Array = NDArray[np.float64]
 NECK_SURE = 2.0  # standard errors off the neck's end where it is known what a finger presses
 SURE = 0.95  # probability from which one of two readings is taken (engineering choice)
 UNSURE = "too light a press to tell whether the tissue left its toe: neck or thorax"
-HALF = 0.5  # of a ramp: where fingers at rest may move otherwise than before
 
 
 def into_neck(x: Array, place: SpinePlace) -> Array:
@@ -40,7 +39,7 @@ def expecting(segment: Segment, neck: NDArray[np.bool_]) -> Segment:
     pressed, rest = segment.rise > 0.0, 0.5 * PRELOAD
     corner = (low - rest) / np.maximum(segment.rise, 1e-9)
     corner[rest + segment.rise < low + 0.5 * LEAST_INTERVAL] = 1.0
-    return segment._replace(corner=np.where(pressed, corner, HALF))
+    return segment._replace(corner=np.where(pressed, corner, 1.0))
 
 
 def read_rows(

@@ -31,7 +31,7 @@ from spinemat.errors import InvalidInput
 from spinemat.findings import Findings, findings
 from spinemat.layout import MatLayout
 from spinemat.press_goal import GAP, RISE, PressGoal, Waveform
-from spinemat.row_reading import HALF, expecting, into_neck, read_rows
+from spinemat.row_reading import expecting, into_neck, read_rows
 from spinemat.segments import Segment, SegmentFit, breathing_over, fit_segments
 from spinemat.stiffness import (
     INTERVAL,
@@ -356,7 +356,7 @@ class SpineScan:
         # a finger at rest moves a little against the skin when its force is not quite steady
         height[:, idle] -= (force - force.mean(axis=0))[:, idle] / RESTING_TOE
         t = np.asarray(cycles * self._layout.cycle, dtype=float)
-        segment = Segment(t, height, push, np.full(n, HALF), rise, self._tense.copy())
+        segment = Segment(t, height, push, np.ones(n), rise, self._tense.copy())
         return expecting(segment, into_neck(self._layout.x, self.place) >= 0.0), force
 
     def _find_contour(self) -> None:

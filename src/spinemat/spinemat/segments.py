@@ -23,13 +23,10 @@ from spinemat.breathing import (
 Array = NDArray[np.float64]
 
 CORNERS = np.linspace(0.4, 1.4, 21)  # where a tip may leave its toe, over where a mean pair does
-CATCHING_UP = 0.25  # of a ramp beyond the corner, in which the body's creep catches up (choice)
-LEAST_BEYOND = 25  # samples after that, from which a slope is told (engineering choice)
 SURE_CORNER = 9.0  # twice the log-likelihood for an end of the toe that was not expected (choice)
 DRIFTING = 25.0  # samples that count as one independent one (engineering choice)
 STIFFENS = 0.7  # of the travel in the toe goes on beyond it at most (engineering choice)
-LEAST_ERROR = 1e-4  # m, of a movement: encoder steps and backlash (engineering choice)
-LEAST_TOTAL = 5e-5  # m, of the travel in a whole ramp, which no corner divides (choice)
+LEAST_ERROR = 2e-5  # m, of a movement: encoder steps and backlash (engineering choice)
 
 
 class Segment(NamedTuple):
@@ -39,7 +36,8 @@ class Segment(NamedTuple):
         t: times, shape (m,), s.
         height: of the tips, shape (m, n), m; NaN where a finger takes no part.
         push: share of the ramp, shape (m, n) of each finger's own, 0 to 1; 0 at rest.
-        corner: share of the ramp where each finger's tissue leaves its toe, shape (n,).
+        corner: share of the ramp where the tissue under each pressing finger leaves its toe,
+            shape (n,).
         rise: of each finger's force in the whole ramp, shape (n,), N; 0 for those at rest.
         guarded: fingers around which muscles tensed, shape (n,).
     """
@@ -57,7 +55,9 @@ class Segment(NamedTuple):
         return bool((self.rise > 0.0).any())
 
     def columns(self, finger: int, later: float = 1.0) -> Array:
-        """What a finger's height follows beside breathing, shape (m, 1 or 3).
+        """What a finger's height follows beside breathing, shape (m, 1, 2 or 3).
+
+        Under a finger at rest bone alone moves, which has no toe.
 
         Args:
             finger: which.
@@ -67,6 +67,8 @@ class Segment(NamedTuple):
         if not self.ramp:
             return one[:, None]
         u, at = self.push[:, finger], later * self.corner[finger]
+        if self.rise[finger] == 0.0:
+            return np.stack([one, u], axis=1)
         return np.stack([one, np.minimum(u, at), np.maximum(u - at, 0.0)], axis=1)
 
 
@@ -75,7 +77,8 @@ class SegmentFit(NamedTuple):
 
     Attributes:
         height: at the begin, at end-expiration, m.
-        below, above: travel in the whole ramp if it went on as below and above the corner, m.
+        below, above: travel in the whole ramp if it went on as below and above the corner, m; the
+            same of a finger at rest.
         corner: share of the ramp at which the toe ended.
         total: travel in the whole ramp, m.
         error: standard error of `above` (of `height` in a rest), m.
@@ -100,10 +103,9 @@ def fit_segments(
 ) -> list[SegmentFit]:
     """Fit all stretches of a scan together.
 
-    Model of each finger: in a ramp a + b min(push, corner) + c max(push - corner, 0), in a rest a,
-    and over all of them the same breathing movement, which is zero at end-expiration. Where tissue
-    leaves its toe, force rises faster than the body's creep follows: there, samples of a pressing
-    finger are left out, and what it lags behind is a step of its own.
+    Model of each finger: a + b min(push, corner) + c max(push - corner, 0) in a ramp, a + b push
+    when others press, a in a rest, and over all of them the same breathing movement, which is zero
+    at end-expiration.
 
     Args:
         segments: in order of time.
@@ -143,12 +145,6 @@ def fit_segments(
                         continue
                 corner[place] *= later[best]
                 blocks[place] = tried[best]
-                push = segments[i].push[:, k]
-                beyond = push > corner[place] + CATCHING_UP
-                if beyond.sum() >= LEAST_BEYOND:
-                    use = beyond | (push < corner[place])
-                    blocks[place] = np.insert(tried[best], 2, beyond, axis=1)[use]
-                    breaths[place], heights[place] = breaths[place][use], heights[place][use]
         asides = [_Stretch(b, c, z) for b, c, z in zip(blocks, breaths, heights, strict=True)]
         moves, sure = _together(asides)
         for i, aside, at_corner in zip(mine, asides, corner, strict=True):
@@ -157,8 +153,10 @@ def fit_segments(
             variance = DRIFTING * float(left @ left) / left.size
             last, whole = np.zeros(x.size), np.zeros(x.size)
             last[-1] = 1.0
-            if x.size > 1:
-                whole[1], whole[2:-1], whole[-1] = at_corner, 1.0, 1.0 - at_corner
+            if x.size == 2:
+                whole[1] = 1.0
+            elif x.size > 2:
+                whole[1:] = at_corner, 1.0 - at_corner
             error, total_error = (
                 float(np.sqrt(variance * (w @ spread @ w))) for w in (last, whole)
             )
@@ -170,7 +168,7 @@ def fit_segments(
                 at_corner,
                 float(whole @ x),
                 max(error, LEAST_ERROR),
-                max(total_error, LEAST_TOTAL),
+                max(total_error, LEAST_ERROR),
                 float(np.sqrt(np.mean(left**2))),
             )
             for field, value in zip(fits[i], values, strict=True):

@@ -32,15 +32,15 @@ MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineer
 FELT_AROUND = 2  # rows beside a pressed one that feel most of it (engineering choice)
 MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5 (choice)
 UNRESOLVED = 0.85  # of what is believed of sides before anything is felt (engineering choice)
-# Travel at rest over what a ramp of 3.6 s shows of it behind the toe: creep that is still to come,
-# for the late compliances of `forecast.py` (loss factor 0.2; 69 % of two minutes' creep in 30 s)
+# Travel at rest over what a ramp of 3.6 s shows of it: creep that is still to come. Read in the
+# simulated plant, whose loss factor is 0.2, against the laboratory's indenter (a test)
 TO_COME = 1.02
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
-    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, read behind the end of the toe once"
-    " creep has caught up, 2 % of travel added for creep to come, at end-expiration (breathing"
+    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, read behind the end of the toe, 2 %"
+    " of travel added for creep to come, at end-expiration (breathing"
     " removed by a fit of three harmonics), supine, from below; rows to levels by the most"
     " plausible compliance matrix (neighbours rest at a light force and feel the movement);"
     " single sides: force of one finger over its own indentation while both press and, in a full"
