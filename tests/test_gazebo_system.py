@@ -1,7 +1,8 @@
 """The system in Gazebo's server, over DART: Gazebo's modules are stubs, its physics is real.
 
-Gazebo itself cannot be run here. What the stubs do is what Harmonic's documentation says of its
-modules: coordinates of a joint are known after the first step, forces hold for one step.
+Gazebo itself is not among what the tests require; docs/gazebo.md says how it was run. The stubs do
+what Harmonic's modules do: coordinates of a joint are known after the first step, forces hold for
+one step.
 """
 
 from __future__ import annotations
