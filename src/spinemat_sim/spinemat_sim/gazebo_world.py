@@ -336,3 +336,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except (InvalidInput, OSError) as error:
         print(f"gazebo_world: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
