@@ -31,6 +31,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.metadata import parse_qos
+from rosbags.typesys import Stores, get_typestore
 from std_msgs.msg import Header
 
 from command_line import spinemat
@@ -41,6 +42,7 @@ from spinemat.analysis import (
     BagError,
     analyse,
     arrays,
+    columns,
     compare,
     compare_levels,
     export,
@@ -218,6 +220,24 @@ def test_arrays_and_tables_hold_what_was_published(session: Path) -> None:
         arrays(bag, "drive/state", ["forces"])
     with pytest.raises(BagError, match="'drive/stat' was not recorded; there are"):
         table(bag, "drive/stat")
+
+
+def test_messages_of_one_length_and_several_shapes_keep_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, kind = get_typestore(Stores.ROS2_JAZZY), "diagnostic_msgs/msg/KeyValue"
+    keys = ["abcd", "abcde", "abcdef", "abcd", "k", "abcde"] * 3  # the first three fill 8 bytes
+    raws = [
+        bytes(store.serialize_cdr(store.types[kind](key=key, value=str(i % 10)), kind))
+        for i, key in enumerate(keys)
+    ]
+    assert len({len(raw) for raw in raws}) == 2
+    for shapes in (8, 1, 0):  # as a matrix, some of them, one by one
+        monkeypatch.setattr(columns, "SHAPES", shapes)
+        found = columns.Columns(store, kind, ["key", "value"])
+        found.extend(raws)
+        assert found.get()["key"].tolist() == keys
+        assert found.get()["value"].tolist() == [str(i % 10) for i in range(len(keys))]
 
 
 def test_units_are_those_of_the_message_definitions() -> None:

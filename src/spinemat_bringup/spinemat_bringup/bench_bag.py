@@ -43,6 +43,7 @@ KILL_LIMIT = 1.0  # s that kill -9 may cost
 CYCLE = 4_000_000  # ns
 LONG = 600.0  # s of the bag that is exported
 BAGS, SLICE = 100, 60.0  # how many are analysed, s of each
+ROUNDS = 3  # of one core and two
 VARIANTS = 1000  # recorded messages per topic that the recorder gets in turn
 PERIODS = {  # drive cycles between messages; heartbeats: four nodes
     "drive/state": 1,
@@ -326,12 +327,16 @@ def _many(outcome: Outcome, bag: Bag, work: Path, _seconds: float) -> None:
         place = work / "many" / f"{number:03d}"
         shutil.copytree(one, place, copy_function=os.link)
         paths.append(place)
-    took = {}
-    for jobs in (1, 2):
-        begun = time.perf_counter()
-        rows = analyse(paths, jobs=jobs)
-        took[jobs] = time.perf_counter() - begun
-        if (rows["error"] != "").any():
-            raise RuntimeError(rows["error"].max())
-    outcome.details["analysis_seconds"] = took
-    outcome.check("two_cores_over_one", took[2] / took[1], "<=", SHARE_LIMIT)
+    rounds = []
+    for _ in range(ROUNDS):  # one beside the other: a machine's speed changes in a minute
+        took = {}
+        for jobs in (1, 2):
+            begun = time.perf_counter()
+            rows = analyse(paths, jobs=jobs)
+            took[jobs] = time.perf_counter() - begun
+            if (rows["error"] != "").any():
+                raise RuntimeError(rows["error"].max())
+        rounds.append(took)
+    outcome.details["analysis_seconds"] = rounds
+    share = statistics.median(took[2] / took[1] for took in rounds)
+    outcome.check("two_cores_over_one", share, "<=", SHARE_LIMIT)

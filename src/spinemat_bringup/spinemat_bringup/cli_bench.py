@@ -172,7 +172,7 @@ def bench_stop_service(runs: int, seed: int, json_file: Path | None) -> None:
 )
 @json_option
 def bench_bag(source: Path | None, seconds: float, json_file: Path | None) -> None:
-    """Recording, export, running again, and many recordings; six minutes."""
+    """Recording, export, running again, and many recordings; seven minutes."""
     from spinemat_bringup.bench_bag import bag_bench
 
     with plain_errors(), Interrupt() as interrupt:

@@ -1,7 +1,7 @@
 """Many serialized messages of one type into one array per field, without a loop over messages.
 
 Messages of one stream mostly have the same shape: the same number of fingers, the same frame.
-Then every field lies at the same place in all of them, and messages of one length are one matrix
+Then every field lies at the same place in all of them, and messages of one shape are one matrix
 of bytes whose columns are the fields. Where that does not hold they are decoded one by one.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rosbags.interfaces import Typestore
 
 BLOCK = 4096  # messages
+SHAPES = 8  # that messages of one length may have, or the rest is decoded one by one (choice)
 _HEAD = 4  # bytes of the CDR encapsulation
 _LITTLE_ENDIAN = b"\x00\x01"
 _BASE, _NAME, _SEQUENCE = 1, 2, 4  # of rosbags' Nodetype
@@ -80,7 +81,7 @@ class Columns:
         self._fields = [f for f in fields if f != "t"]
         known = flat_fields(store, name)
         self._stamped = "header.stamp.sec" in known
-        self._texts = {f for f in self._fields if known.get(f) == "string"}
+        self._kinds = {f: known[f] for f in self._fields if f in known}
         self._waiting: list[bytes] = []
         self._blocks: list[dict[str, NDArray[Any]]] = []
 
@@ -90,7 +91,15 @@ class Columns:
         Raises:
             ValueError: as `get`.
         """
-        self._waiting.append(raw)
+        self.extend([raw])
+
+    def extend(self, raws: Sequence[bytes]) -> None:
+        """Take serialized messages, in order.
+
+        Raises:
+            ValueError: as `get`.
+        """
+        self._waiting.extend(raws)
         if len(self._waiting) >= BLOCK:
             self._flush()
 
@@ -115,15 +124,23 @@ class Columns:
             return
         waiting, self._waiting = self._waiting, []
         lengths = np.array([len(raw) for raw in waiting])
-        kinds = np.unique(lengths)
-        if kinds.size == 1:
-            self._blocks.append(self._matrix(waiting) or self._one_by_one(waiting))
+        groups, blocks = [], []
+        for length in np.unique(lengths):
+            left = np.flatnonzero(lengths == length)
+            for _ in range(SHAPES):
+                raws = [waiting[i] for i in left]
+                alike, block = self._matrix(raws) if raws else (np.empty(0, dtype=bool), {})
+                if not alike.any():
+                    break
+                groups.append(left[alike])
+                blocks.append(block)
+                left = left[~alike]
+            if left.size:
+                groups.append(left)
+                blocks.append(self._one_by_one([waiting[i] for i in left]))
+        if len(blocks) == 1:
+            self._blocks.append(blocks[0])
             return
-        groups = [np.flatnonzero(lengths == length) for length in kinds]
-        blocks = []
-        for group in groups:
-            raws = [waiting[i] for i in group]
-            blocks.append(self._matrix(raws) or self._one_by_one(raws))
         back = np.argsort(np.concatenate(groups), kind="stable")
         merged: dict[str, NDArray[Any]] = {}
         for name in blocks[0]:
@@ -134,23 +151,29 @@ class Columns:
             merged[name] = np.concatenate(parts)[back]
         self._blocks.append(merged)
 
-    def _matrix(self, raws: list[bytes]) -> dict[str, NDArray[Any]] | None:
-        """Return the fields of equally shaped messages, None when their shapes differ."""
+    def _matrix(self, raws: list[bytes]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+        """Return which of equally long messages have the first one's shape, and their fields.
+
+        None has where the shape cannot be told from one message.
+        """
+        alike = np.zeros(len(raws), dtype=bool)
         first = raws[0]
         if first[:2] != _LITTLE_ENDIAN:
-            return None
+            return alike, {}
         walk = _Walk(self._store, first)
         walk.message(self._name, "")
         if not all(f in walk.places for f in self._fields):
-            return None
+            return alike, {}
         matrix = np.frombuffer(b"".join(raws), dtype=np.uint8).reshape(len(raws), -1)
-        for at in walk.lengths:
-            if (matrix[:, at : at + 4] != matrix[0, at : at + 4]).any():
-                return None
-        for field, (end, _) in walk.texts.items():
-            part = matrix[:, walk.places[field][0] : end]
-            if field in self._fields and (part != part[0]).any():
-                return None
+        alike[:] = True
+        shape = [(0, 2), *((at, at + 4) for at in walk.lengths)]
+        shape += [
+            (walk.places[f][0], end) for f, (end, _) in walk.texts.items() if f in self._fields
+        ]
+        for begin, end in shape:
+            alike &= (matrix[:, begin:end] == matrix[0, begin:end]).all(axis=1)
+        if not alike.all():
+            matrix = matrix[alike]
         found: dict[str, NDArray[Any]] = {}
         if self._stamped:
             sec = _column(matrix, walk.places["header.stamp.sec"])
@@ -158,10 +181,10 @@ class Columns:
         for f in self._fields:
             if f in walk.texts:
                 words = np.array(walk.texts[f][1], dtype=object)
-                found[f] = np.tile(words, (len(raws), 1))
+                found[f] = np.tile(words, (len(matrix), 1))
             else:
                 found[f] = _column(matrix, walk.places[f])
-        return found
+        return alike, found
 
     def _one_by_one(self, raws: list[bytes]) -> dict[str, NDArray[Any]]:
         messages = [decode(self._store, raw, self._name) for raw in raws]
@@ -171,13 +194,14 @@ class Columns:
             found["t"] = np.array([s.sec + 1e-9 * s.nanosec for s in stamps])
         for name in self._fields:
             column = [_attribute(m, name) for m in messages]
-            if name in self._texts:
+            kind = self._kinds[name].removesuffix("[]")
+            if self._kinds[name] == "string":
                 found[name] = np.array(column, dtype=object)
                 continue
             sizes = sorted({np.size(c) for c in column})
             if len(sizes) > 1:
                 raise ValueError(f"{name} changes its length: {sizes}")
-            found[name] = np.array(column)
+            found[name] = np.array(column, dtype=object if kind == "string" else _dtype(kind))
         return found
 
 

@@ -238,8 +238,7 @@ def _regular(
     if any(_is_nested(store, kind, f) for f in _fields(store, kind)):
         return None
     columns = Columns(store, kind, [f for f in known if f not in _UNWANTED])
-    for raw in raws:
-        columns.add(raw)
+    columns.extend(raws)
     values = columns.get()
     short = _short(kind)
     main: Table = {"t_s": values["t"]} if "t" in values else {}
