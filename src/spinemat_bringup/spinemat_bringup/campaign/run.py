@@ -23,7 +23,7 @@ from spinemat.drive import SLOW_SPEED, Category, Stage
 from spinemat.rules import RULES
 from spinemat_bringup.campaign.cases import FAULTS, RELEASE_LIMIT, STOP, Fault
 from spinemat_bringup.campaign.tamper import remappings
-from spinemat_bringup.campaign.trial import LONG, Trial
+from spinemat_bringup.campaign.trial import Trial
 from spinemat_bringup.client import NoAnswer, Sent
 from spinemat_bringup.graph import GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
@@ -178,15 +178,13 @@ class Campaign:
         stops = len(self._stops())
         if without:
             t.set("safety_supervisor", "without_rule", without)
-        soon = moment not in LONG
-        if fault.paced and soon:  # a request that comes late would miss the moment
-            t.set("mat_simulator", "real_time", True)
         sent = t.at(moment)
-        if fault.paced and not soon:
+        if fault.paced:
             t.set("mat_simulator", "real_time", True)
         known = len(t.client.events)
-        since, self._begun = t.cycle, True
+        since = t.cycle
         since = fault.begin(t) or since
+        self._begun = True
         goes_on = self._wait(t, fault, since, sent, without)
         down = t.cycle
         if not goes_on:

@@ -184,4 +184,3 @@ MOMENTS: dict[str, Callable[[Trial], Sent | None]] = {
     "treat": Trial._session,
     "paused": Trial._pause,
 }
-LONG = ("scan", "treat", "paused")  # moments that take a minute of drive time to reach
