@@ -39,6 +39,10 @@ class Disturbed(RuntimeError):
     """The press ended before the cause came; the message says why."""
 
 
+class Missed(Disturbed):
+    """The cause came after the moment that it was meant for: nothing can be said of it."""
+
+
 class Held(NoAnswer):
     """A stop did not release the fingers in time."""
 

@@ -128,13 +128,14 @@ class Columns:
         for length in np.unique(lengths):
             left = np.flatnonzero(lengths == length)
             for _ in range(SHAPES):
-                raws = [waiting[i] for i in left]
-                alike, block = self._matrix(raws) if raws else (np.empty(0, dtype=bool), {})
+                alike, block = self._matrix([waiting[i] for i in left])
                 if not alike.any():
                     break
                 groups.append(left[alike])
                 blocks.append(block)
                 left = left[~alike]
+                if not left.size:
+                    break
             if left.size:
                 groups.append(left)
                 blocks.append(self._one_by_one([waiting[i] for i in left]))
@@ -154,7 +155,7 @@ class Columns:
     def _matrix(self, raws: list[bytes]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
         """Return which of equally long messages have the first one's shape, and their fields.
 
-        None has where the shape cannot be told from one message.
+        Not even the first one has it where one message does not tell the shape.
         """
         alike = np.zeros(len(raws), dtype=bool)
         first = raws[0]

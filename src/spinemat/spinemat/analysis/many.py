@@ -119,7 +119,7 @@ def _client(address: str | None, jobs: int | None) -> Iterator[Any]:
         "distributed.worker.daemon": True,
         "distributed.nanny.pre-spawn-environ": single,
         "distributed.scheduler.work-stealing": False,
-        # watching what workers do takes a tenth of what they can
+        # what watches the workers shares their cores
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.gil.enabled": False,
         # what both need is imported once

@@ -17,7 +17,7 @@ import numpy as np
 
 from spinemat_bringup.campaign.trial import MOMENTS, Trial
 from spinemat_bringup.graph import NodeSpec
-from spinemat_bringup.rig import FELT, Disturbed
+from spinemat_bringup.rig import FELT, Missed
 from spinemat_interfaces.msg import DriveCommand, DrivePermit, PlantTruth
 from spinemat_interfaces.srv import LowerLimits
 from spinemat_ros.codec import doubles
@@ -106,11 +106,15 @@ def _broken(name: str, words: str, causes: tuple[str, ...], *moments: str, **mor
     return replace(fault, **more)
 
 
-def _jam(t: Trial) -> None:
-    """Jam a finger on its way up: in contact, it may stand still and disturb nobody."""
-    t.set("mat_simulator", "finger_faults", [f"{FINGER} jammed 60.0"])
-    if t.truth[-1].force[INDEX] > FELT:
-        raise Disturbed("the approach was over before the finger jammed")
+def _on_its_way(fault: Fault) -> Fault:
+    """The same fault, if its finger has not touched before it came: there it may stand still."""
+
+    def begin(t: Trial) -> None:
+        fault.begin(t)
+        if t.truth[-1].force[INDEX] > FELT:
+            raise Missed(f"the approach was over before '{fault.name}' came")
+
+    return replace(fault, begin=begin)
 
 
 def _moves(name: str, kind: str, causes: tuple[str, ...], *moments: str, rule: str = "") -> Fault:
@@ -461,9 +465,8 @@ FAULTS: tuple[Fault, ...] = (
     _broken("encoder jumps", "encoder_offset 0.005", ("encoder",), "peak", "scan"),
     _broken("encoder jumps at rest", "encoder_offset 0.005", ("encoder",), "rest", rule="encoder"),
     _broken("encoder stands still", "encoder_stuck", ("encoder", "following", ""), "contact"),
-    replace(
-        _broken("finger jammed", "jammed 60.0", ("following",), "approach", rule="following"),
-        begin=_jam,
+    _on_its_way(
+        _broken("finger jammed", "jammed 60.0", ("following",), "approach", rule="following")
     ),
     _broken("finger jammed under load", "jammed 60.0", ("following", "load cell", ""), "peak"),
     _broken("motor dead", "dead_motor", ("following", ""), "approach"),

@@ -27,7 +27,7 @@ from spinemat_bringup.campaign.trial import Trial
 from spinemat_bringup.client import NoAnswer, Sent
 from spinemat_bringup.graph import GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
-from spinemat_bringup.rig import DOWN, FREE, WALL_LIMIT, Disturbed, mat
+from spinemat_bringup.rig import DOWN, FREE, WALL_LIMIT, Disturbed, Missed, mat
 from spinemat_recording.session_record import read_session
 from spinemat_sim.population import find_patient
 
@@ -161,7 +161,8 @@ class Campaign:
             except (Disturbed, NoAnswer) as error:
                 words = f"{type(error).__name__}: {error}"
                 self.end()
-                if self._begun or len(again) + 1 == TRIES:  # what follows a fault is its result
+                came = self._begun and not isinstance(error, Missed)
+                if came or len(again) + 1 == TRIES:  # what follows a fault is its result
                     result = Result(fault.name, moment, fault.software, failed=(*again, words))
                     break
                 again.append(words)
@@ -182,9 +183,8 @@ class Campaign:
         if fault.paced:
             t.set("mat_simulator", "real_time", True)
         known = len(t.client.events)
-        since = t.cycle
+        since, self._begun = t.cycle, True
         since = fault.begin(t) or since
-        self._begun = True
         goes_on = self._wait(t, fault, since, sent, without)
         down = t.cycle
         if not goes_on:
