@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from mats import MAT, ROOT
 from spinemat.drive import Category, Stage
+from spinemat.drive_track import Sample
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
-from spinemat.rules import HOLD_TIME, RULES, Rule, Sample, region_limits
+from spinemat.rules import HOLD_TIME, RULES, Rule, region_limits
 from spinemat.safety import START_STATES, State, Supervisor
 from spinemat_safety.evidence import AROUND, Evidence
 from spinemat_sim.calm import FalseStop, SupervisedLoop, spend_time

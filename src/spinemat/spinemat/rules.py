@@ -7,7 +7,6 @@ engineering choices.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -18,6 +17,16 @@ from numpy.typing import NDArray
 
 from spinemat.anatomy import HEAVIEST, regional_sums
 from spinemat.drive import Category, Stage
+from spinemat.drive_track import (
+    COMMANDED,
+    FOLLOW_TIME,
+    HOLD_FORCE,
+    LEFT_TIME,
+    RISE_TIME,
+    TOUCHING,
+    Sample,
+    Track,
+)
 from spinemat.layout import REGIONS, MatLayout
 
 Array = NDArray[np.float64]
@@ -28,146 +37,23 @@ RESTING_TIMEOUT = 1.0  # s, the same in READY, where nothing moves
 SUM_MARGIN, TOTAL_MARGIN = 1.3, 1.15  # of the sums that set-points keep, by region and in all
 TEMPERATURE = 80.0  # degC, motor winding
 PRESSURE = 55e3  # Pa under a tip; pressure hurts from 200 kPa (neck) to 700 kPa (loins)
-RISE, RISE_TIME = 10.0, 0.040  # N within s: treatment slew is 100 N/s, a muscle's answer 3 N
-HOLD_FORCE, HOLD_TIME = 10.0, 6.0  # N, s: presses keep 5 s
-LOOK_BACK, LOOK_STEP = 1.0, 0.020  # s of history, one entry every
-LOOKS = 5  # entries between two looks at the whole history
-LOAD_FILTER = 0.100  # s
+RISE = 10.0  # N within RISE_TIME: treatment slew is 100 N/s, a muscle's answer 3 N
+HOLD_TIME = 6.0  # s above HOLD_FORCE: presses keep 5 s
 LOAD_MISMATCH = 6.0  # N between load cell and motor: friction is 3 N at most
 LOAD_REST = 4.0  # N that a load cell may show when the tip is down and unpowered
-STUCK_FORCE, STUCK_TRAVEL = 0.05, 0.001  # N, m: a load cell that moves less while the tip moves
 JUMP = 0.003  # m in one cycle; a released tip falls 1 mm
-FROZEN_FORCE, FROZEN_TRAVEL = 8.0, 30e-6  # N, m: an encoder that moves less while force changes
 PAIR_HEIGHT = 0.025  # m between the tips of a row that both carry load
-TOUCHING, ABSENT = 1.5, 0.5  # N: what a tip on a back carries, and one without
-LEFT_FINGERS, LEFT_TIME = 2, 0.2  # tips that lose the back at once, within s
+ABSENT = 0.5  # N that a tip carries without a back on it
+LEFT_FINGERS = 2  # tips that lose the back at once, within LEFT_TIME
 LEFT_SHARE = 0.5  # of the tips that were on it
 LEFT_DOWN = 0.00005  # m that they may have been commanded down meanwhile
-COMMANDED, FOLLOWED, FOLLOW_TIME = 0.003, 0.2, 0.3  # m, share of it, s
+FOLLOWED = 0.2  # share of what was COMMANDED in FOLLOW_TIME
 EXCLUDED_MOVES, EXCLUDED_MOTOR = 0.002, 2.0  # m, N
 GUARDING_TIME = 1.0  # s
 SESSION_TIME, PRESSING_TIME = 3600.0, 1800.0  # s; 20 min of pressing are planned at most
 OVERRUN = 0.100  # s of processor time for a judgement: what the drive waits for a permit
 
 MEASURED = ("position", "velocity", "force", "current", "temperature")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One drive state as it came in; arrays of shape (n,), SI units."""
-
-    cycle: int
-    stamp: int  # ns
-    boot_id: str
-    position: Array
-    velocity: Array
-    force: Array
-    current: Array
-    temperature: Array
-    status: NDArray[np.int64]
-    stage: int
-    stage_reason: str = ""
-
-
-class Track:
-    """What the last second was like, from the drive's data and the commands alone.
-
-    Attributes:
-        held: time each finger has carried more than HOLD_FORCE without a break, shape (n,), s.
-        pressing: time with any finger pressing since the last rest of a session, s.
-        mismatch: motor less return spring less load cell, filtered, shape (n,), N.
-        position, force, way: entries every LOOK_STEP, oldest first; `way` is where the commanded
-            velocities would have led, m.
-        earlier: force RISE_TIME ago, shape (n,), N; None until it is known.
-        asked, moved: commanded and measured way in FOLLOW_TIME, shape (n,), m; zeros at first.
-        touched: fingers that carried load LEFT_TIME ago, shape (n,).
-        touching: how many these are.
-        led: whether any finger was commanded further than COMMANDED in FOLLOW_TIME.
-        force_range, travel: how much force and position changed in LOOK_BACK, shape (n,), N and
-            m; zeros until so much is known. They hold between looks, so that a cause stays there.
-        stuck, frozen: fingers whose force stood still while the tip moved, and the other way
-            round, shape (n,); None: there are none.
-    """
-
-    def __init__(self, layout: MatLayout) -> None:
-        self._layout = layout
-        n, cycle = layout.n, layout.cycle
-        self._every = max(1, round(LOOK_STEP / cycle))
-        length = round(LOOK_BACK / (self._every * cycle)) + 1
-        self.held, self.mismatch, self._way = np.zeros((3, n))
-        self.pressing = 0.0
-        self._looks = 0
-        self.position: deque[Array] = deque(maxlen=length)
-        self.force: deque[Array] = deque(maxlen=length)
-        self.way: deque[Array] = deque(maxlen=length)
-        self._forget()
-
-    def _forget(self) -> None:
-        n = self._layout.n
-        self.earlier: Array | None = None
-        self.asked, self.moved = np.zeros((2, n))
-        self.touched = np.zeros(n, dtype=bool)
-        self.touching, self.led = 0, False
-        self.force_range, self.travel = np.zeros((2, n))
-        self.stuck: NDArray[np.bool_] | None = None
-        self.frozen: NDArray[np.bool_] | None = None
-
-    def clear(self) -> None:
-        """Forget what belongs to a drive that counts anew."""
-        self.held[:] = self.mismatch[:] = self._way[:] = 0.0
-        for entries in (self.position, self.force, self.way):
-            entries.clear()
-        self._forget()
-
-    def add(self, sample: Sample, commanded: Array) -> None:
-        """Take one good drive state and the velocities commanded last, shape (n,), m/s."""
-        layout, finger = self._layout, self._layout.finger
-        self.held = (self.held + layout.cycle) * (sample.force > HOLD_FORCE)
-        if np.count_nonzero(sample.force > TOUCHING):
-            self.pressing += layout.cycle
-        running = sample.stage == Stage.RUNNING
-        motor = sample.current * finger.force_constant
-        height = sample.position - finger.stroke[0]
-        spring = finger.return_preload + finger.return_stiffness * height
-        powered = (np.abs(motor) > 0.5) & (height > 0.001) & running
-        share = layout.cycle / LOAD_FILTER
-        wanted = (motor - spring - sample.force) * powered
-        self.mismatch = self.mismatch + share * (wanted - self.mismatch)
-        if running:
-            self._way = self._way + commanded * layout.cycle
-        if sample.cycle % self._every == 0:
-            self.position.append(sample.position)
-            self.force.append(sample.force)
-            self.way.append(self._way)
-            self._look()
-
-    def _look(self) -> None:
-        """Sum up the entries after a new one."""
-        if (i := self.back(RISE_TIME)) is not None:
-            self.earlier = self.force[i]
-        if (i := self.back(FOLLOW_TIME)) is not None:
-            self.asked = self.way[-1] - self.way[i]
-            self.moved = self.position[-1] - self.position[i]
-            self.led = bool(np.abs(self.asked).max() > COMMANDED)
-        if (i := self.back(LEFT_TIME)) is not None:
-            self.touched = self.force[i] > TOUCHING
-            self.touching = int(np.count_nonzero(self.touched))
-        self._looks = (self._looks + 1) % LOOKS
-        if self._looks == 0 and len(self.force) == self.force.maxlen:
-            self.force_range = np.ptp(np.array(self.force), axis=0)
-            self.travel = np.ptp(np.array(self.position), axis=0)
-            change, moved = self.force_range, self.travel
-            self.stuck = _some((change < STUCK_FORCE) & (moved > STUCK_TRAVEL))
-            self.frozen = _some((moved < FROZEN_TRAVEL) & (change > FROZEN_FORCE))
-
-    def back(self, seconds: float) -> int | None:
-        """Index of the entry so long ago; None if that is not known."""
-        steps = round(seconds / (self._every * self._layout.cycle))
-        return -1 - steps if len(self.position) > steps else None
-
-
-def _some(found: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    return found if np.count_nonzero(found) else None
 
 
 class View(NamedTuple):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spinemat.anatomy import HEAVIEST, LIGHTEST
 from spinemat.drive import RESTRICTS, Category, Stage
+from spinemat.drive_track import Sample, Track
 from spinemat.errors import InvalidInput, number
 from spinemat.layout import MatLayout
 from spinemat.rules import (
@@ -23,8 +24,6 @@ from spinemat.rules import (
     RULES,
     SESSION_TIME,
     Rule,
-    Sample,
-    Track,
     View,
     bad_data,
     region_limits,

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from spinemat.rules import RULES, Sample
+from spinemat.drive_track import Sample
+from spinemat.rules import RULES
 from spinemat.safety import State
 
 AROUND = 5.0  # s of drive time before and after a stop

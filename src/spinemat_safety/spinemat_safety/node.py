@@ -21,8 +21,9 @@ from rclpy.node import Node
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
+from spinemat.drive_track import Sample
 from spinemat.errors import InvalidInput
-from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME, Sample
+from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME
 from spinemat.safety import STEADY_TIMEOUT, State, Supervisor
 from spinemat_interfaces.msg import (
     DriveCommand,

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from spinemat.back_model import UP
+from spinemat.drive_track import Sample
 from spinemat.layout import REGIONS, MatLayout
 from spinemat.mobilisation import OnMat, rhythm
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal
-from spinemat.rules import Sample
 from spinemat.safety import State, Supervisor
 from spinemat.scan import ScanRefused, SpineScan
 from spinemat.session_programme import ONLY_IN, PATTERNS, PRELOAD

@@ -17,9 +17,10 @@ import numpy as np
 from spinemat.analysis.bags import Bag, BagError, about_json
 from spinemat.analysis.comparing import Comparison
 from spinemat.analysis.tables import gather
+from spinemat.drive_track import Sample
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
-from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME, Sample
+from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME
 from spinemat.safety import State, Supervisor
 
 REQUIRED = ("finger_actuation", "spine_contour", "session_orchestrator")
