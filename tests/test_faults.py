@@ -10,8 +10,10 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from spinemat.errors import InvalidInput
 from spinemat.rules import RULES
-from spinemat_bringup.campaign.cases import FAULTS, Fault
-from spinemat_bringup.campaign.run import QUICK, Campaign, cases
+from spinemat_bringup.campaign.cases import FAULTS
+from spinemat_bringup.campaign.command import QUICK, cases
+from spinemat_bringup.campaign.fault import Fault
+from spinemat_bringup.campaign.run import Campaign
 from spinemat_bringup.campaign.tamper import parse
 from spinemat_bringup.campaign.trial import MOMENTS
 from spinemat_interfaces.msg import DriveState

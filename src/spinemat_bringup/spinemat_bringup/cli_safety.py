@@ -102,8 +102,8 @@ def faults(
     json_file: Path | None,
 ) -> None:
     """Break everything on purpose: a campaign of faults, judged by the simulated person."""
-    from spinemat_bringup.campaign.run import faults as campaign
-    from spinemat_bringup.campaign.run import markdown
+    from spinemat_bringup.campaign.command import faults as campaign
+    from spinemat_bringup.campaign.command import markdown
 
     with plain_errors(), Interrupt() as interrupt:
         outcome = campaign(

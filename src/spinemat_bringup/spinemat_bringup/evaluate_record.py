@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from spinemat.back_model import UP
-from spinemat_bringup.campaign.cases import RELEASE_LIMIT
+from spinemat_bringup.campaign.fault import RELEASE_LIMIT
 from spinemat_bringup.client import NoAnswer
 from spinemat_bringup.graph import GraphOptions, NodeSpec, describe, share
 from spinemat_bringup.outcome import Outcome
