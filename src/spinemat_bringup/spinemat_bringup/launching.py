@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from spinemat_bringup.gazebo_paths import missing_modules, python_path
 from spinemat_bringup.graph import (
-    DEMANDS,
     MARKERS,
     NAMESPACE,
     NO_RECORD,
@@ -49,65 +48,23 @@ from spinemat_bringup.graph import (
     NodeSpec,
     describe,
     share,
-    state_folder,
+)
+from spinemat_bringup.launch_arguments import (
+    ARGUMENTS,
+    MAT,
+    PROFILES,
+    RECORD,
+    SIM,
+    VIEW,
+    Argument,
+    Refused,
+    mat_config,
+    options,
+    space,
+    state_dir,
+    whole,
 )
 from spinemat_bringup.processes import END_WAIT, ENVIRONMENT, follow_parent
-
-SWITCH = ("true", "false")
-PROFILES = ("all", "clinical", "minimal")  # of the recorder
-_NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
-
-
-class Refused(ValueError):
-    """What the user wants cannot be had; the message is one line for people."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a launch file."""
-
-    default: str
-    text: str
-    choices: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """What `--show-args` says."""
-        return f"{self.text} ({' or '.join(self.choices)})" if self.choices else self.text
-
-
-ARGUMENTS = {
-    "namespace": Argument(NAMESPACE, "namespace of the mat; frames are prefixed by it, too"),
-    "mat_config": Argument("", "path of the mat's description; empty: the installed mat.yaml"),
-    "record": Argument("all", "what of a session is recorded", (*PROFILES, NO_RECORD)),
-    "folder": Argument("", "record all the time into this folder; empty: sessions, into theirs"),
-    "sessions": Argument("sessions", "folder in which each session gets one"),
-    "state": Argument("", "folder of latch, calibration and safety log; empty: the user's own"),
-    "programmes": Argument("", "folder of programmes; empty: those that ship"),
-    "database": Argument(
-        "", "URL of the database of all sessions; empty: spinemat.db in sessions; none: none"
-    ),
-    "confirm": Argument(DEMANDS[0], "whether every plan waits for a clinician", DEMANDS),
-    "screening": Argument(
-        DEMANDS[0], "whether only people whose answers were given are treated", DEMANDS
-    ),
-    "simulator": Argument("mujoco", "physics of the simulated mat", ("mujoco", "gazebo")),
-    "patient": Argument(
-        "", "who lies there: preset, YAML file or row of the body survey; empty: average adult"
-    ),
-    "seed": Argument("0", "seed of the virtual person, the sensors and the drives"),
-    "real_time": Argument(
-        "false", "pace MuJoCo by the wall clock instead of in lock-step with the nodes", SWITCH
-    ),
-    "headless": Argument("true", "false: open the window of Gazebo", SWITCH),
-    "rviz": Argument("false", "open RViz and start what it shows", SWITCH),
-    "use_sim_time": Argument("true", "follow the mat's own clock", SWITCH),
-}
-SESSION = ("programmes", "database", "confirm", "screening")
-MAT = ("namespace", "mat_config", "record", "sessions", "state", *SESSION)
-SIM = ("simulator", "patient", "seed", "real_time", "headless", "rviz", *MAT)
-RECORD = ("namespace", "mat_config", "record", "folder", "patient", "seed")
-VIEW = ("namespace", "mat_config", "state", "rviz", "use_sim_time")
 
 Build = Callable[[Mapping[str, str]], Sequence[Action]]
 
@@ -160,61 +117,6 @@ def _description(names: Sequence[str], build: Build, **own: Argument) -> LaunchD
 # -- what is started -----------------------------------------------------------------------------
 
 
-def space(values: Mapping[str, str]) -> str:
-    """Return the namespace with its slash.
-
-    Raises:
-        Refused: it is none.
-    """
-    found = "/" + values["namespace"].strip("/")
-    if not _NAMESPACE.fullmatch(found):
-        raise Refused(
-            f"namespace: {values['namespace']!r} is not allowed (letters, digits and _, not"
-            f" beginning with a digit; parts divided by /)"
-        )
-    return found
-
-
-def options(values: Mapping[str, str]) -> GraphOptions:
-    """Return what the arguments of a launch file say of the graph; files are named in full."""
-    patient = values.get("patient", "")
-    return GraphOptions(
-        mat_config=_mat_config(values),
-        sim=values.get("simulator", "none"),
-        real_time=values.get("real_time") == "true",
-        patient=str(Path(patient).resolve()) if Path(patient).is_file() else patient,
-        seed=_whole("seed", values.get("seed", "0")),
-        sessions_dir=Path(values["sessions"]).expanduser().resolve(),
-        state_dir=_state_dir(values),
-        record=values["record"] != NO_RECORD,
-        profile=values["record"],
-        database=values.get("database", ""),
-        programmes=_programmes(values),
-        confirm=values.get("confirm", DEMANDS[0]),
-        screening=values.get("screening", DEMANDS[0]),
-    )
-
-
-def _mat_config(values: Mapping[str, str]) -> Path:
-    return Path(values["mat_config"] or share("config", "mat.yaml")).expanduser().resolve()
-
-
-def _programmes(values: Mapping[str, str]) -> Path | None:
-    folder = values.get("programmes", "")
-    return Path(folder).expanduser().resolve() if folder else None
-
-
-def _state_dir(values: Mapping[str, str]) -> Path:
-    return Path(values["state"] or state_folder(space(values))).expanduser().resolve()
-
-
-def _whole(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise Refused(f"{name}: {text!r} is not allowed (a whole number)") from None
-
-
 def _mat(values: Mapping[str, str]) -> Sequence[Action]:
     wanted, namespace = options(values), space(values)
     prepare(wanted, namespace)
@@ -238,19 +140,19 @@ def _sim(values: Mapping[str, str]) -> Sequence[Action]:
         actions += _gazebo(wanted, namespace, values["headless"] == "true", told, deaths)
     actions += _graph(describe(wanted), namespace, deaths)
     if values["rviz"] == "true":
-        actions += _viewers(wanted.mat_config, namespace, _state_dir(values), rviz=True)
+        actions += _viewers(wanted.mat_config, namespace, state_dir(values), rviz=True)
     return [GroupAction(actions)]
 
 
 def _record(values: Mapping[str, str]) -> Sequence[Action]:
-    mat = _mat_config(values)
+    mat = mat_config(values)
     prepare(GraphOptions(mat, sim="none"), space(values))
     if values["record"] == NO_RECORD:
         raise Refused(f"record: {NO_RECORD!r} is not allowed here ({' or '.join(PROFILES)})")
     folder = values["folder"] and str(Path(values["folder"]).expanduser().resolve())
     about = {name: values[name] for name in ("patient", "seed") if values[name]}
     if values["seed"]:
-        _whole("seed", values["seed"])
+        whole("seed", values["seed"])
     told = {"mat_config": str(mat), "profile": values["record"], "folder": folder}
     told["about"] = json.dumps(about)
     name = "bag_recorder" if folder else RECORDER.name  # beside the mat's own
@@ -265,11 +167,11 @@ def _record(values: Mapping[str, str]) -> Sequence[Action]:
 
 def _view(values: Mapping[str, str]) -> Sequence[Action]:
     namespace, rviz = space(values), values["rviz"] == "true"
-    mat = _mat_config(values)
+    mat = mat_config(values)
     need("robot_state_publisher", *(["rviz2"] if rviz else []))
     prepare(GraphOptions(mat, sim="none"), namespace)
     time = SetParameter("use_sim_time", values["use_sim_time"] == "true")
-    return [GroupAction([time, *_viewers(mat, namespace, _state_dir(values), rviz)])]
+    return [GroupAction([time, *_viewers(mat, namespace, state_dir(values), rviz)])]
 
 
 def need(*names: str) -> None:
