@@ -26,7 +26,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from launch_stub import modules
 from mats import MAT, ROOT
-from spinemat_bringup import gazebo_paths, launch_arguments
+from spinemat_bringup import gazebo_paths, graph
 from spinemat_bringup.graph import DRIVE_STAGES, MARKERS, RECORDER, GraphOptions, describe, share
 from spinemat_bringup.prepare import prepare
 from spinemat_bringup.processes import END_WAIT, follow_parent
@@ -111,7 +111,7 @@ def test_what_people_edit_is_installed() -> None:
 
 
 def test_arguments_offer_what_the_recorder_has() -> None:
-    assert set(launch_arguments.PROFILES) == set(PROFILES)
+    assert set(graph.PROFILES) == set(PROFILES)
 
 
 @pytest.fixture

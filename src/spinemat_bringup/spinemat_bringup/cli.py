@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from spinemat_bringup.cli_bag import bag_group, record_bag
+from spinemat_bringup.cli_bag import bag_group
 from spinemat_bringup.cli_bench import bench
 from spinemat_bringup.cli_common import (
     SAFETY,
@@ -35,6 +35,7 @@ from spinemat_bringup.cli_patient import patient_group
 from spinemat_bringup.cli_person import person_group
 from spinemat_bringup.cli_programme import programme_group
 from spinemat_bringup.cli_record import record_group
+from spinemat_bringup.cli_record_bag import record_bag
 from spinemat_bringup.cli_safety import events, faults, reset, status, stop
 from spinemat_bringup.cli_session import session
 from spinemat_bringup.graph import DEMANDS, NO_RECORD, SIMULATORS

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from spinemat_bringup.graph import NAMESPACE
+from spinemat_bringup.graph import NAMESPACE, NO_RECORD, PROFILES
 from spinemat_bringup.outcome import Outcome
 
 PHASES = (
@@ -111,8 +111,8 @@ programmes_option = click.option(
 )
 record_option = click.option(
     "--record",
-    type=click.Choice(("all", "clinical", "minimal", "none")),
-    default="all",
+    type=click.Choice((*PROFILES, NO_RECORD)),
+    default=PROFILES[0],
     show_default=True,
     help="What goes into the recording of a session; none: no recording, no report.",
 )

@@ -15,6 +15,7 @@ from typing import Any
 from ament_index_python.packages import get_package_share_directory
 
 NAMESPACE = "/mat"
+PROFILES = ("all", "clinical", "minimal")  # of the recorder
 NO_RECORD = "none"  # in place of a profile: no recorder
 SIMULATORS = ("mujoco", "none")  # Gazebo's server is a process of its own: see launching
 DEMANDS = ("optional", "required")  # as session_orchestrator has them; ROS alone imports this file

@@ -14,13 +14,13 @@ from spinemat_bringup.graph import (
     DEMANDS,
     NAMESPACE,
     NO_RECORD,
+    PROFILES,
     GraphOptions,
     share,
     state_folder,
 )
 
 SWITCH = ("true", "false")
-PROFILES = ("all", "clinical", "minimal")  # of the recorder
 _NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 

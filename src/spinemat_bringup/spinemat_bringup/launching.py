@@ -43,6 +43,7 @@ from spinemat_bringup.graph import (
     MARKERS,
     NAMESPACE,
     NO_RECORD,
+    PROFILES,
     RECORDER,
     GraphOptions,
     NodeSpec,
@@ -52,7 +53,6 @@ from spinemat_bringup.graph import (
 from spinemat_bringup.launch_arguments import (
     ARGUMENTS,
     MAT,
-    PROFILES,
     RECORD,
     SIM,
     VIEW,
