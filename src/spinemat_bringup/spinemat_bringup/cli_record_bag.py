@@ -21,7 +21,11 @@ FIND_TIME = 5.0  # s in which a running node is found
     help="Folder for the recording; it gets a bag.  [default: recordings/<date and time>]",
 )
 @click.option("--profile", type=click.Choice(PROFILES), default=PROFILES[0], show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.1), help="End by itself after so long.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    help="End by itself so long after the mat's supervisor was heard.",
+)
 @mat_option
 @namespace_option
 def record_bag(
@@ -52,8 +56,11 @@ def record_bag(
     said: list[str] = []
 
     def loop(node: Any, executor: Any, stopper: Any) -> None:
-        end = time.monotonic() + seconds if seconds is not None else float("inf")
         tell(f"Recording {namespace} into {folder}; Ctrl-C ends.")
+        began = time.monotonic()
+        while not stopper and not node.heard and time.monotonic() < began + FIND_TIME:
+            executor.spin_once(timeout_sec=0.1)
+        end = time.monotonic() + seconds if seconds is not None else float("inf")
         while not stopper and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.1)
         node.close()

@@ -133,6 +133,11 @@ class Recorder(Node):
             raise InvalidInput("about", given, "a JSON object") from error
         return about
 
+    @property
+    def heard(self) -> bool:
+        """Whether the mat's supervisor was heard since this node began."""
+        return self._safety is not None
+
     def close(self) -> None:
         """Close what is open and say so; harmless when nothing is being recorded."""
         if self._folder is not None:
