@@ -158,7 +158,7 @@ def test_a_person_is_shown_with_limits_and_suggestions_that_name_their_source() 
         "Source of the levels suggested",
         "79% mobility, 21% stability",
         "left out",
-        "Where to lie: upper edge of the sacrum 20 mm below the first row of fingers.",
+        "Where to lie: upper edge of the sacrum 30 mm below the first row of fingers.",
     ):
         assert words in output
 

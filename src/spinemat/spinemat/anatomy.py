@@ -54,9 +54,10 @@ PROPORTION_ERROR = _proportions()
 # ANSUR II (public domain): m, per m of stature over 1.7 m, for men, per kg over 75 kg
 _BACK = (0.4159, 0.1870, 0.0259, 0.00032)
 BACK_ERROR = 0.019  # m, standard deviation of what is left
-# m, between which a person is asked to lie with the upper edge of the sacrum: where L5 lies on the
-# first row, and where the sacrum does (engineering choices, for rows from 0 to 0.552 m)
-S1_ON_MAT = (-0.020, 0.010)
+# m, between which a person is asked to lie with the upper edge of the sacrum: where the first row
+# presses a little above L5, and where it presses the sacrum (engineering choices, for rows from 0
+# to 0.552 m)
+S1_ON_MAT = (-0.030, 0.010)
 UPPER_NECK_ON_MAT = 0.562  # m, where the middle of C1 to C4 lies at most, if S1 may (choice)
 S1_ERROR = 0.020  # m, standard deviation of where a person then lies (engineering choice)
 S1_FAR = 0.050  # m from there: the person is asked to lie elsewhere (engineering choice)

@@ -30,6 +30,7 @@ TISSUE, PADDING, SHEAR, SPREAD = 0.15, 0.3, 0.4, 0.2
 MODEL_ERROR = 1.5e-4  # m, of any movement, that the model does not know (choice)
 OWN_ERROR = 0.04  # of what a pressed row moves, that the model does not know (choice)
 TOE, TOE_ERROR = 0.4, 0.12  # stiffness in the toe over the linear one; how well that is known
+UNRESOLVED = 0.85  # of `SIDE`: where less is known of sides, they are not told (choice)
 SIDE = 0.08  # standard deviation of (left - right) / (left + right) of a level (choice)
 ACROSS, ROTATION = 0.005, 0.02  # m, rad: standard deviations of how people lie (choice)
 ROLL_LEVER = 0.026  # m; a vertebra's roll stiffness is 2 x its PA stiffness x lever^2 (choice)
@@ -83,6 +84,11 @@ class LevelMap:
     skew_error: Array = field(default_factory=lambda: np.full(len(UP), SIDE))
     across: tuple[float, float] = (0.0, np.inf)
     rotation: tuple[float, float] = (0.0, np.inf)
+
+    @property
+    def sides_resolved(self) -> NDArray[np.bool_]:
+        """Levels of whose sides more is known than before the scan, shape (24,)."""
+        return self.skew_error <= UNRESOLVED * SIDE
 
 
 def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> LevelMap:

@@ -161,7 +161,7 @@ def findings(found: LevelMap, valid: NDArray[np.bool_]) -> Findings:
     sure = _probability((size - UNEVEN_SIDES) / found.skew_error)
     sides = [
         SideDifference(UP[i], float(found.skew[i]), float(sure[i]))
-        for i in np.flatnonzero(valid & (sure >= LIKELY))
+        for i in np.flatnonzero(valid & found.sides_resolved & (sure >= LIKELY))
     ]
     rng = np.random.default_rng(0)
     root = np.linalg.cholesky(found.covariance + 1e-12 * np.eye(len(UP)))

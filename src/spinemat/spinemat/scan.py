@@ -44,6 +44,8 @@ from spinemat.stillness import movement
 Array = NDArray[np.float64]
 
 LIGHT, FIRM = 1.5, 3.0  # N per finger
+FREE = 0.25  # N, a finger that feels less has lost the back …
+FREE_SHARE = 0.2  # … if it does so for this share of a press (engineering choice)
 LIGHT_TIME, FIRM_TIME = 2.4, 3.2  # s at each of them: together more than one breath and a half
 SETTLE_TIME = 0.5  # s after a change of force
 LEAST_PROBE = 1.0  # N over the preload: a probe that may press less is left out (choice)
@@ -56,6 +58,7 @@ RAMP_RATE = 0.21  # Hz: 3.6 s of loading
 THINKING = 1.0  # s of drive time in which a map is made from what was felt
 STAGGER = 0.4  # s by which every other group comes later, so that breaths do not keep step
 LOST = 0.34  # of the fingers that lose contact at once: nobody lies there (engineering choice)
+NOBODY = "no finger found contact: is anybody on the mat?"
 RESTING_TOE = 2500.0  # N/m under a finger at rest (engineering choice)
 BREATH_ERROR, NO_BREATH_ERROR = 0.0004, 0.0010  # m, of a row's height (engineering choice)
 
@@ -194,8 +197,6 @@ class SpineScan:
         whole = 0.3 if stiffness else 1.0
         yield self._keep("contour", 0.0, 0, self._rest(fingers, LIGHT, LIGHT_TIME, True))
         touched = self._touched()
-        if touched.size == 0:
-            raise ScanRefused("no finger found contact: is anybody on the mat?")
         firm = self._bearable(touched, FIRM)
         yield self._keep(
             "contour", 50.0 * whole, 0, self._rest(touched, firm, FIRM_TIME, stiffness)
@@ -314,6 +315,8 @@ class SpineScan:
         """
         assert self._step is not None
         goal = self._step.goal
+        if not self._segments and not outcome.contact.any():
+            raise ScanRefused(NOBODY)
         self._next = outcome.end_cycle + round(GAP / self._layout.cycle)
         if self._segments and outcome.moved:
             raise PersonMoved(outcome.moved)
@@ -390,8 +393,9 @@ class SpineScan:
     def _take_ramp(self, goal: PressGoal, outcome: Outcome, samples: Samples) -> None:
         up = round(RISE / goal.rate / self._layout.cycle)
         window = samples.window(outcome.loaded_cycle, outcome.loaded_cycle + up)
-        segment = self._segment(goal, outcome, window)[0]
+        segment, force = self._segment(goal, outcome, window)
         self._look_for_movement(segment)
+        segment.height[:, np.quantile(force, FREE_SHARE, axis=0) < FREE] = np.nan
         self._segments.append(segment)
         self._probes = self._map = None
 

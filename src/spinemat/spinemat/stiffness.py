@@ -1,8 +1,9 @@
 """Posteroanterior stiffness: from slow ramps of finger pairs to vertebral levels.
 
 Definition, printed beside every number (`METHOD`): slope of the pair's force over its mean
-indentation, loading, quasi-static, after two preconditioning cycles, 5 N preload, 20 to 38 N per
-pair in the trunk and 7 to 18 N in the neck. Published values were measured prone, from above.
+indentation, loading, quasi-static, after two preconditioning cycles, 5 N preload, from the end of
+the toe (looked for about 20 N per pair in the trunk and 7 N in the neck) to 38 and 18 N. Published
+values were measured prone, from above.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ MIN_STIFFNESS, MAX_STIFFNESS = 1000.0, 60000.0  # N/m per pair: outside is not a
 MAX_RESIDUAL = 0.00025  # m, RMS of the fit: above it the person moved (engineering choice)
 FELT_AROUND = 2  # rows beside a pressed one that feel most of it (engineering choice)
 MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5 (choice)
-UNRESOLVED = 0.85  # of what is believed of sides before anything is felt (engineering choice)
 # Travel at rest over what a ramp of 3.6 s shows of it: creep that is still to come. Read in the
 # simulated plant, whose loss factor is 0.2, against the laboratory's indenter (a test)
 TO_COME = 1.02
@@ -39,7 +39,8 @@ REACH = 0.030  # m, a level further than this from any measured row is not repor
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
-    " 5 N, 20-38 N per pair (neck 7-18 N), quasi-static ramp, read behind the end of the toe, 2 %"
+    " 5 N, quasi-static ramp, read from the end of the toe (looked for about 20 N per pair; neck"
+    " 7 N) to 38 N (neck 18 N) or to what the person bears, 2 %"
     " of travel added for creep to come, at end-expiration (breathing"
     " removed by a fit of three harmonics), supine, from below; rows to levels by the most"
     " plausible compliance matrix (neighbours rest at a light force and feel the movement);"
@@ -223,7 +224,7 @@ class RowProbes:
         if found.misfit > MAX_MISFIT:
             return self._refused(place, "poor fit: this back does not move as the model expects")
         at = dict(zip(UP, found.x, strict=True))
-        skew, skew_error = found.skew, found.skew_error
+        skew, skew_error, resolved = found.skew, found.skew_error, found.sides_resolved
         error = found.value * np.sqrt(np.diag(found.covariance))
         result = []
         for level in LEVELS:
@@ -231,7 +232,7 @@ class RowProbes:
             reason = self._unusable(level, at[level])
             unfelt = (
                 "not resolvable: rows beside this level do not tell its sides apart"
-                if skew_error[i] > UNRESOLVED * SIDE
+                if not resolved[i]
                 else ""
             )
             half = found.value[i] / (2.0 * (1.0 - skew[i] ** 2))
@@ -252,11 +253,16 @@ class RowProbes:
 
     def _refused(self, place: SpinePlace, why: str = "") -> list[LevelEstimate]:
         at = place.levels
-        return [
+        result = [
             LevelEstimate(v, side, at[v], np.nan, np.nan, why or self._unusable(v, at[v]))
             for v in LEVELS
             for side in ("both", "left", "right")
         ]
+        for name, levels in NECK_REGIONS.items():
+            x = float(np.mean([at[v] for v in levels]))
+            reason = why or "no measured row under this region"
+            result.append(LevelEstimate(name, "both", x, np.nan, np.nan, reason))
+        return result
 
     def _neck(self, found: LevelMap) -> list[LevelEstimate]:
         result = []

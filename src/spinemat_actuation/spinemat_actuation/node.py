@@ -357,7 +357,7 @@ class FingerActuation(LifecycleNode):
         await wait(press.done)
         run, message = press.run, press.message
         if not message and not run.cancelled and not run.contact.any():
-            message = "no finger of the goal found contact"
+            message = "no finger of the goal found contact: is anybody on the mat?"
         success = not run.cancelled and not message
         ending = Ending.SUCCEEDED if success else Ending.ABORTED
         if run.cancelled and handle.is_cancel_requested:

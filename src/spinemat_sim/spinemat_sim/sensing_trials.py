@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.anatomy import LUMBAR, THORACIC, TRUNK, check_intake
+from spinemat.anatomy import LUMBAR, THORACIC, TRUNK, check_intake, regions_at
 from spinemat.back_model import UP
+from spinemat.deconvolution import LevelMap
 from spinemat.findings import evenness, stands_out
 from spinemat.layout import MatLayout
 from spinemat.scan import THINKING, ScanRefused, SpineScan
@@ -54,7 +55,12 @@ class Felt:
         angle_error: their standard errors, rad.
         places: error of the levels' place, shape of `PLACES`, m.
         deviation: that error over its standard error.
-        over: largest true force less what a probe may press, N.
+        contour_deviation: of each place of the contour under a row, error over standard error,
+            shape (m,).
+        lies: error of where T8 is across the mat (m) and of the rotation (rad) over standard
+            error.
+        over: largest true force less what a probe may press in the more delicate of the region
+            that the layout tells and the one that truly lies there, N.
         breath: error of the breathing rate, Hz; NaN: not found.
         refused: why the scan gave no number; empty: it did.
     """
@@ -75,6 +81,8 @@ class Felt:
     angle_error: Array
     places: Array
     deviation: Array
+    contour_deviation: Array
+    lies: Array
     over: float
     breath: float
     refused: str = ""
@@ -176,7 +184,9 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     scan = SpineScan(layout, intake, full=full)
     begin = loop.cycle
     loop.peak[:] = 0.0
-    probe = np.array([PROBE_LIMIT[r] for r in layout.regions])
+    truly = regions_at(layout.x, {v: person.x_of(v) for v in LEVELS}, 0.0)
+    allowed = [[PROBE_LIMIT[r] for r in regions] for regions in (layout.regions, truly)]
+    probe = np.min(allowed, axis=0)
     try:
         for step in scan.steps(0, True):
             loop.samples.clear()
@@ -198,11 +208,13 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
     spread = np.array([scan.place.errors[v] for v in PLACES])
     neck = nothing = np.nan
     contour, angles, unsure = nothing, np.full(2, np.nan), np.full(2, np.nan)
+    under = np.full(len(layout.rows), np.nan)
     if c is not None and c.x.size:
         off = c.z - plant.trunk.skin_height(c.x)
         upper = (c.x > person.x_of(NECK_BELOW)) & (c.x <= person.x_of("C1"))
         contour = float(np.sqrt(np.mean(off[c.x <= person.x_of(NECK_BELOW)] ** 2)))
         neck = float(np.sqrt(np.mean(off[upper] ** 2))) if upper.any() else nothing
+        under = np.interp(layout.row_x, c.x, off / c.z_std, np.nan, np.nan)
         angles = np.array([c.kyphosis - person.kyphosis, c.lordosis - person.lordosis])
         unsure = np.array([c.kyphosis_std, c.lordosis_std])
     return Felt(
@@ -222,9 +234,20 @@ def feel(layout: MatLayout, patient: Patient, seed: int, full: bool = False) -> 
         angle_error=unsure,
         places=place,
         deviation=place / spread,
+        contour_deviation=under,
+        lies=_lies(lies, patient),
         over=float((loop.peak - probe).max()),
         breath=scan.breath_rate - patient.breathing.rate,
     )
+
+
+def _lies(found: LevelMap | None, patient: Patient) -> Array:
+    """Errors of how the body lies over their standard errors, shape (2,)."""
+    if found is None:
+        return np.full(2, np.nan)
+    truth = patient.position.across, patient.position.rotation
+    told = found.across, found.rotation
+    return np.array([(v - true) / error for (v, error), true in zip(told, truth, strict=True)])
 
 
 def _nothing(why: str, over: float) -> Felt:
@@ -236,7 +259,8 @@ def _nothing(why: str, over: float) -> Felt:
         regions=np.full(len(REGIONS), nan), score=trunk, skew=trunk,
         evenness=nan, evenness_error=nan, seconds=nan, contour=nan, neck=nan,
         angles=np.full(2, nan), angle_error=np.full(2, nan),
-        places=places, deviation=places, over=over, breath=nan, refused=why,
+        places=places, deviation=places, contour_deviation=places, lies=np.full(2, np.nan),
+        over=over, breath=nan, refused=why,
     )  # fmt: skip
 
 
@@ -356,7 +380,10 @@ def summary(people: Sequence[Person]) -> dict[str, Any]:
             np.array([f.side_error for f in first]),
         ),
         "places_inside_95_share": 1.0
-        - _share(np.array([f.deviation for f in first]), np.ones((len(people), len(PLACES)))),
+        - _share(np.concatenate([f.deviation for f in first]), np.ones(1)),
+        "contour_inside_95_share": 1.0
+        - _share(np.concatenate([f.contour_deviation for f in first]), np.ones(1)),
+        "lies_inside_95_share": 1.0 - _share(np.concatenate([f.lies for f in every]), np.ones(1)),
         "icc_least": float(np.nan_to_num(icc).min()),
         "icc_median": float(np.median(np.nan_to_num(icc))),
         "icc_known_share": min(known) / value.size,
