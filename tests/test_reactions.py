@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +14,27 @@ from transforms3d.euler import euler2mat
 from transforms3d.quaternions import mat2quat
 
 from mats import MAT
+from planning import PROGRAMMES
+from spinemat import level_dose as planned
 from spinemat.anatomy import check_intake, level_positions
+from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
 from spinemat.modes import Mode
 from spinemat.posture import check_strip, posture, rotation
+from spinemat.press import Phase as Stretch
+from spinemat.press import PressRun
 from spinemat.reactions import Presence, Reaction, ReactionWatch
 from spinemat.running import RunningStiffness
 from spinemat.watches import Felt, FingerSample, Watches
+from spinemat_sim.calm import SupervisedLoop
+from spinemat_sim.control_trials import retract
+from spinemat_sim.control_trials import scan as scan_plant
 from spinemat_sim.patient_file import presets
-from spinemat_sim.reaction_trials import try_reactions
+from spinemat_sim.person import lie_down
+from spinemat_sim.plant import Plant
+from spinemat_sim.reaction_trials import WatchedLoop, try_reactions
+from spinemat_sim.urdf import plain_urdf
 
 LAYOUT = load_layout(MAT)
 PERIOD = 0.02
@@ -248,3 +261,47 @@ def test_quaternions_are_read_as_messages_have_them(angles: tuple[float, float, 
 def test_what_is_no_direction_is_refused(bad: list[float]) -> None:
     with pytest.raises(InvalidInput, match="orientation"):
         rotation(np.array(bad))
+
+
+class SeenLoop(WatchedLoop, SupervisedLoop):
+    """Watched and supervised; the supervisor hears of guarding."""
+
+    def step(self, run: PressRun | None = None) -> Array:
+        force = super().step(run)
+        if self.reactions:
+            self.supervisor.guarding(self.reactions[-1][1].guarding, self.cycle)
+        return force
+
+
+def test_who_moves_in_a_stability_phase_is_supported_and_neither_stopped_nor_let_go() -> None:
+    """All stability phases of `stable_spine`, a movement and back every 3 s; no stop is raised."""
+    patient = presets()["average_adult"]
+    loop = SeenLoop(Plant(LAYOUT, lie_down(patient), plain_urdf(LAYOUT), 3))
+    loop.supervisor.session(True, 0)
+    loop.supervisor.lower(mass=patient.mass)
+    loop.self_test()
+    found = scan_plant(loop)
+    loop.watch.learn(*found.finger_stiffness(), found.toe_end())
+    assert found.map is not None
+    error = found.map.value * np.sqrt(np.diag(found.map.covariance))
+    felt = planned.Felt(found.height, found.map.x, found.map.value, error, np.ones(24, dtype=bool))
+    intake = check_intake(patient.sex, float(patient.age), patient.stature, patient.mass)
+    plan = plan_session(PROGRAMMES["stable_spine"], LAYOUT, intake, felt, planned.Needs.none())
+    supports = [step.goal for step in plan.steps if step.kind == "stability" and step.goal]
+    assert len(supports) == 5
+    loop.reactions.clear()
+    moves = itertools.cycle(["slides a heel", "lies still", "raises an arm", "lies still"])
+    for goal in supports:
+        run = PressRun(replace(goal, duration=9.0), LAYOUT)
+        felt_least = np.inf
+        while not run.done:
+            force = loop.step(run)
+            if run.phase is not Stretch.RHYTHM:
+                continue
+            if loop.cycle % 750 == 0:
+                loop.plant.move_person(next(moves))
+            felt_least = min(felt_least, float(force[goal.fingers].mean()))
+        assert run.contact.all() and felt_least > 0.7 * goal.preload.mean()
+        loop.plant.move_person("lies still")
+        retract(loop)
+    assert not any(said.moving for _, said in loop.reactions), "slow movements stop nothing"

@@ -32,6 +32,8 @@ KINDS = {  # value unless given, lowest, highest, unit, meaning
 PELVIS = 0.15  # m along the mat, where the trunk bends when a person sits up (choice)
 MOVEMENTS = {  # what a person may do, all engineering choices
     "lies still": "",
+    "slides a heel": "the pelvis tilts, over the sacrum 5 mm up left, 2 mm down right in 1.5 s",
+    "raises an arm": "the chest turns, at the row nearest the head 5 mm up left in 1 s",
     "sits up": "bends at the pelvis, by 0.4 within 0.8 s",
     "rolls": "the left side rises by 45 mm within 5 s",
     "leaves": "rises by 100 mm within 0.5 s",
@@ -141,6 +143,12 @@ def movement(layout: MatLayout, kind: str) -> tuple[NDArray[np.float64], float]:
         InvalidInput: the kind is not known.
     """
     choice("person_moves", kind, MOVEMENTS)
+    if kind == "slides a heel":
+        side = np.where(layout.y < 0.0, 0.005, -0.002)
+        return side * np.clip(1.0 - layout.x / PELVIS, 0.0, 1.0), 1.5
+    if kind == "raises an arm":
+        chest = np.clip((layout.x - PELVIS) / (layout.x.max() - PELVIS), 0.0, 1.0)
+        return np.where(layout.y < 0.0, 0.005, 0.0) * chest, 1.0
     if kind == "sits up":
         return 0.4 * np.maximum(layout.x - PELVIS, 0.0), 0.8
     if kind == "rolls":
