@@ -21,7 +21,9 @@ from spinemat.press import Phase as Stretch
 from spinemat.press import PressRun
 from spinemat.press_goal import PressGoal, Waveform
 from spinemat.reactions import HELD, Reaction, ReactionWatch
+from spinemat.running import RunningStiffness
 from spinemat.scan import Outcome, ScanRefused, SpineScan
+from spinemat.watches import RUNNING
 from spinemat_sim.calm import any_press
 from spinemat_sim.closed_loop import ClosedLoop
 from spinemat_sim.control_trials import PRELOAD, goal, retract, scan
@@ -57,6 +59,7 @@ class WatchedLoop(ClosedLoop):
     def __init__(self, plant: Plant) -> None:
         self.watch = ReactionWatch(plant.layout, EVERY * plant.layout.cycle)
         self.breath = BreathWatch(plant.layout)
+        self.running = RunningStiffness(plant.layout, EVERY * plant.layout.cycle)
         self.reactions: list[tuple[int, Reaction]] = []
         self.took: list[float] = []
         super().__init__(plant)
@@ -75,7 +78,11 @@ class WatchedLoop(ClosedLoop):
             wanted = (self.control.mode == Mode.FORCE) & (self.control.reference >= HELD)
             began = time.thread_time()
             said = self.watch.add(self.now, position, felt, wanted, touches)
-            self.breath.add(self.now, position, felt, touches & (self.control.mode == Mode.FORCE))
+            driven = touches & (self.control.mode == Mode.FORCE)
+            self.breath.add(self.now, position, felt, driven)
+            self.running.add(position, felt, driven)
+            if self.cycle % RUNNING == 0:
+                self.running.now()
             self.took.append(time.thread_time() - began)
             self.reactions.append((self.cycle, said))
         return force
