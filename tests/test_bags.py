@@ -702,6 +702,32 @@ def test_commands_say_what_they_did(session: Path, tmp_path: Path) -> None:
     assert status == 1 and "rate: 0.0 is not allowed; allowed: 0.01 to 100" in said
 
 
+def test_a_report_deletes_nothing_but_its_own_copy(session: Path, tmp_path: Path) -> None:
+    """Of a recording without a session, as `record bag` leaves it."""
+    kept = tmp_path / "kept"
+    shutil.copytree(session / "bag", kept / "bag")
+    content = (kept / "bag/bag.mcap").read_bytes()
+    (kept / "bag").rename(kept / "bag_2")  # and where the folder is another part of it
+    shutil.copytree(kept / "bag_2", kept / "bag")
+    for source in (kept, kept / "bag", kept / "bag/bag.mcap", kept / "bag_2"):
+        status, said = spinemat("bag", "report", source, "--out", kept)
+        assert status == 1 and f"out: '{kept}' is not allowed" in said
+    os.symlink(kept, tmp_path / "link")
+    status, said = spinemat("bag", "report", kept, "--out", tmp_path / "link")
+    assert status == 1 and "is not allowed" in said
+    assert (kept / "bag/bag.mcap").read_bytes() == content
+    assert (kept / "bag_2/bag.mcap").is_file()
+    for _ in range(2):  # a report made anew takes the place of the old one
+        status, said = spinemat("bag", "report", kept, "--out", tmp_path / "report")
+        assert status == 0, said
+    assert Bag(tmp_path / "report").counts == Bag(session).counts
+    work = tmp_path / "bag.work"
+    (kept / "bag").rename(work)  # what mending works in must not be the recording either
+    status, said = spinemat("bag", "mend", work, "--out", tmp_path / "bag")
+    assert status == 1 and "a place where nothing is" in said
+    assert (work / "bag.mcap").read_bytes() == content
+
+
 def test_two_recordings_are_compared(session: Path, tmp_path: Path) -> None:
     MadeUpSession(LAYOUT, tmp_path / "b", 3.0, stop=False).write()
     line = ("bag", "compare", session, tmp_path / "b", "--json", tmp_path / "c.json")

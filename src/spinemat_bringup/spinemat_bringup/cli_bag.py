@@ -14,6 +14,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from spinemat.errors import InvalidInput
 from spinemat_bringup.cli_common import (
     Interrupt,
     console,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from spinemat.analysis import Bag
 
+COPY = ".copy"  # in a bag that `bag report` made: it may be made anew
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
@@ -150,9 +152,9 @@ def bag_report(path: Path, out: Path | None, mat_config: Path | None) -> None:
         whole = bag.session is not None and bag.path.name == "bag" and bag.closed
         if folder is None or out is not None or not whole:
             folder = out or _beside(path, "_report")
-            if not (folder / "session.json").exists():  # the copy of an earlier report
-                shutil.rmtree(folder / "bag", ignore_errors=True)
+            _room_for_a_copy(bag, folder / "bag")
             mend(bag, folder / "bag")
+            (folder / "bag" / COPY).touch()
         person = about_json(bag, "person") or {}
         extra = {"software": f"SpineMat {bag.about.get('software', '')}".strip()}
         if "recorded" in bag.about:
@@ -357,6 +359,21 @@ def _known_topics(bag: Bag, topics: tuple[str, ...]) -> None:
 
     for topic in topics:
         choice("topic", topic, [bag.relative(name) for name in bag.topics])
+
+
+def _room_for_a_copy(bag: Bag, place: Path) -> None:
+    """Delete the copy that an earlier report made of a recording; nothing else is ever deleted.
+
+    Raises:
+        InvalidInput: there is something else, or the recording that is to be copied.
+    """
+    source = bag.path.resolve()
+    if place.resolve() in (source, *source.parents):
+        raise InvalidInput("out", str(place.parent), "a folder that is not the recording's own")
+    if (place / COPY).is_file():
+        shutil.rmtree(place)
+    elif place.exists():
+        raise InvalidInput("out", str(place.parent), f"a folder without a {place.name!r} in it")
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -48,11 +48,10 @@ def mend(bag: Bag, folder: str | Path | None = None) -> tuple[Path, int]:
     old = bag.path if bag.path.is_dir() else bag.path.parent
     name = old.name if bag.path.is_dir() else bag.path.stem
     target = Path(folder) if folder else old.with_name(f"{name}.mended")
-    for path in (target, *([] if folder else [old.with_name(f"{name}.cut")])):
+    work = target.with_name(f"{target.name}.work")  # stays of a try that was killed
+    for path in (target, work, *([] if folder else [old.with_name(f"{name}.cut")])):
         if path.exists():
             raise InvalidInput("folder", str(path), "a place where nothing is")
-    work = target.with_name(f"{target.name}.work")
-    shutil.rmtree(work, ignore_errors=True)  # of a try that did not come to its end
     try:
         writer = SessionFolder(work, _Recorded(bag), about=dict(bag.about))
         topics: dict[str, BagTopic] = {}
