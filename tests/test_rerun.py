@@ -20,7 +20,7 @@ from spinemat.findings import Findings, SideDifference, TensionPoint
 from spinemat.layout import load_layout
 from spinemat.stiffness import LevelEstimate
 from spinemat.watches import FingerSample
-from spinemat_interfaces.msg import Breathing
+from spinemat_interfaces.msg import Breathing, Pressure
 from spinemat_ros.codec import stamp
 from spinemat_sensing.messages import contour_message, stiffness_message
 
@@ -150,3 +150,32 @@ def test_the_end_of_the_next_breath_is_compared(told: int, equal: bool) -> None:
     sample = FingerSample(9, AT, none, none, none, none.astype(np.int64), none.astype(bool))
     _Results(recorded, found, 0).felt(sample, felt)
     assert found["breathing"].compared == 1 and found["breathing"].equal == equal
+
+
+@pytest.mark.parametrize(("told", "equal"), [((0, 1, 2), True), ((0, 1), True), ((0, 2), False)])
+def test_what_the_node_never_told_is_told(told: tuple[int, ...], equal: bool) -> None:
+    """Unless the recording, or the node, had ended by then."""
+    recorded: dict[str, list[Any]] = {name: [] for name in (*WATCHED, *SCANNED)}
+    for k in told:
+        recorded["pressure"].append(Pressure(fingers=np.zeros(13)))
+        recorded["pressure"][-1].header.stamp = stamp((5 + k) * AT)
+    felt = SimpleNamespace(
+        breath=None, reaction=None, running=None, tell_guarding=False, tell_presence=False,
+        slow=True, load=np.zeros(13), next_end_expiration=0,
+    )  # fmt: skip
+    for whole in (False, True):
+        found: dict[str, Comparison] = {}
+        results = _Results(recorded, found, 0, whole)
+        for k in range(3):
+            none = np.zeros(N)
+            results.felt(
+                FingerSample(
+                    9 + k, (5 + k) * AT, none, none, none, none.astype(np.int64), none.astype(bool)
+                ),
+                felt,
+            )
+        assert found["pressure"].equal == equal and found["pressure"].compared == len(told)
+        if whole:  # a topic that the recorder kept, and on which nothing was told
+            assert found["breathing"].unmatched == max(told)
+        else:
+            assert "breathing" not in found

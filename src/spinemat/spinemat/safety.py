@@ -34,6 +34,8 @@ Array = NDArray[np.float64]
 STEADY_TIMEOUT = 2.0  # s of wall time without a drive state (engineering choice)
 RESET_SILENCE = 0.5  # s of wall time since the last drive state in which a reset is taken (choice)
 UPWARD = 0.001  # m/s: a command that would lift a tip as soon as it may (engineering choice)
+STATE_CYCLES = 25  # drive cycles between states that are told: 10 Hz
+PERMIT_CYCLES = 2  # drive cycles between permits; a refusal is told in every cycle
 START_STATES = 50  # healthy drive states before permission (engineering choice)
 MOVING_FORCE, MOVING_HEIGHT = 1.0, 0.002  # N, m over the retracted position
 

@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 from spinemat.drive_track import Sample
 from spinemat.errors import InvalidInput
 from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME
-from spinemat.safety import STEADY_TIMEOUT, State, Supervisor
+from spinemat.safety import PERMIT_CYCLES, STATE_CYCLES, STEADY_TIMEOUT, State, Supervisor
 from spinemat_interfaces.msg import (
     DriveCommand,
     DrivePermit,
@@ -44,7 +44,6 @@ from spinemat_ros.node import Voice, declare, declare_layout, header, publisher,
 from spinemat_ros.spin import run
 from spinemat_safety.evidence import Evidence
 
-STATE_CYCLES = 25  # safety/state at 10 Hz
 WATCH_CYCLES = 10  # how often publishers are counted
 ONE_PUBLISHER = ("drive/command", "drive/permit", "hand_control")
 LOOK = 0.5  # s between looks whether the drive is silent (engineering choice)
@@ -162,7 +161,7 @@ class SafetySupervisor(Node):
         began = time.thread_time()  # its own work, not what a busy machine does meanwhile
         decision = self._supervisor.on_state(sample, self._heard)
         self._supervisor.took = (self._supervisor.took[1], time.thread_time() - began)
-        if msg.cycle % 2 == 0 or not decision.granted:
+        if msg.cycle % PERMIT_CYCLES == 0 or not decision.granted:
             self._answer(msg, decision.granted, decision.category)
         self._evidence.keep(sample)
         self._note_changes()

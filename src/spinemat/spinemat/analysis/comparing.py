@@ -15,7 +15,7 @@ class Comparison:
     Attributes:
         compared: results that were compared.
         differing: those with any number that is not equal to the last digit.
-        unmatched: results that came again and were not recorded.
+        unmatched: results that came again and were not recorded, though the node was running.
         missing: results that were recorded and did not come again.
         largest: greatest difference by field, in the field's unit; inf where one is not a number.
         first: drive time of the first that differs, s; NaN when there is none.
@@ -32,8 +32,8 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether all that was recorded came again, equal to the last digit."""
-        return self.differing == 0 and self.missing == 0
+        """Whether all that was recorded came again, nothing else, equal to the last digit."""
+        return self.differing == self.unmatched == self.missing == 0
 
     def add(self, at: float, values: dict[str, tuple[Any, Any]]) -> None:
         """Compare one result at drive time `at` (s): by field, what was recorded and what is now.

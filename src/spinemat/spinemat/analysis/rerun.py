@@ -33,6 +33,7 @@ from spinemat.watches import FingerSample, Watches
 WHAT = ("estimators", "safety")
 WATCHED = ("breathing", "pressure", "guarding", "presence", "stiffness/running")
 SCANNED = ("contour", "stiffness")
+OVERTAKEN = 100_000_000  # ns by which topics may overtake each other (engineering choice)
 LEVELS_UP = ("S1", *LEVELS[::-1])  # as `contour` lists them
 _STATE_FIELDS = (
     "header.stamp.sec",
@@ -135,7 +136,8 @@ def _estimators(
     if not log:
         notes.append("no scan/inputs were recorded: scans are not run again")
     begins = [e.cycle for _, e in log if isinstance(e, Begin) and not e.same_person]
-    results = _Results(messages, comparisons, begins[0] if begins else 0)
+    whole = "profile" in bag.about  # our recorder kept every topic of the node
+    results = _Results(messages, comparisons, begins[0] if begins else 0, whole)
     watches, scans = Watches(layout), _Scans(layout, results, notes)
     entries = iter([*log, (0, None)])
     stamp, entry = next(entries)
@@ -180,19 +182,32 @@ def _scan_log(messages: list[Any]) -> list[tuple[int, Entry | None]]:
 
 
 class _Results:
-    """Recorded results by their time, and their comparison with what comes again."""
+    """Recorded results by their time, and their comparison with what comes again.
+
+    Args:
+        messages: recorded results by topic.
+        comparisons: takes what is found, by topic.
+        first: drive cycle of the first state after which results can be the same.
+        whole: a topic without messages was not left out of the recording: it had none.
+    """
 
     def __init__(
-        self, messages: dict[str, list[Any]], comparisons: dict[str, Comparison], first: int
+        self,
+        messages: dict[str, list[Any]],
+        comparisons: dict[str, Comparison],
+        first: int,
+        whole: bool = False,
     ) -> None:
         self._all, self._first = comparisons, first
-        by_time = {
-            name: {_nanoseconds(m): m for m in messages[name]} for name in (*WATCHED, *SCANNED)
+        self._recorded = {
+            name: {_nanoseconds(m): m for m in messages[name]}
+            for name in (*WATCHED, *SCANNED)
+            if messages[name] or whole
         }
-        self._recorded = {name: by_time[name] for name in WATCHED if by_time[name]}
+        last = max((at for told in self._recorded.values() for at in told), default=0)
+        self._ran = last - OVERTAKEN  # what comes again later may not have been told, or kept
         self._begin = -1  # ns, of the last state before results can be the same
         self._scanned: int | None = None  # ns, when the first scan of the recording began
-        self.scans = {name: by_time[name] for name in SCANNED}
 
     def compare(self, topic: str, at: int, recorded: Any, values: dict[str, Any]) -> None:
         """Compare values with those fields that a recorded message has."""
@@ -241,19 +256,16 @@ class _Results:
                 "change_error": r.change_error,
             }
         for topic, values in told.items():
-            recorded = self._recorded.get(topic)
-            if recorded is None:
-                continue
-            message = recorded.pop(state.now, None)
-            if message is None:
-                self._all.setdefault(topic, Comparison()).unmatched += 1
-            else:
+            message = self.take(topic, state.now)
+            if message is not None:
                 self.compare(topic, state.now, message, values)
 
-    def scan(self, topic: str, at: int) -> Any:
-        """Take the recorded result of a scan, told at `at` (ns); None: there is none."""
-        found = self.scans[topic].pop(at, None)
-        if found is None:
+    def take(self, topic: str, at: int) -> Any:
+        """Take the recorded result told at `at` (ns); None: there is none, which is counted."""
+        if topic not in self._recorded:
+            return None
+        found = self._recorded[topic].pop(at, None)
+        if found is None and at <= self._ran:
             self._all.setdefault(topic, Comparison()).unmatched += 1
         return found
 
@@ -263,12 +275,9 @@ class _Results:
 
     def end(self, last: int) -> None:
         """Count what was recorded up to the last state (ns) and did not come again."""
-        since = {name: self._begin for name in self._recorded}
-        if self._scanned is not None:
-            since |= dict.fromkeys(self.scans, self._scanned)
-        left = self._recorded | self.scans
-        for name, begin in since.items():
-            missing = sum(begin < at <= last for at in left[name])
+        for name, left in self._recorded.items():
+            begin = self._scanned if name in SCANNED else self._begin
+            missing = sum(begin < at <= last for at in left) if begin is not None else 0
             if missing:
                 self._all.setdefault(name, Comparison()).missing += missing
 
@@ -329,7 +338,7 @@ class _Scans:
 
     def _compare_contour(self, at: int) -> None:
         assert self._scan is not None and self._scan.contour is not None
-        c, found = self._scan.contour, self._results.scan("contour", at)
+        c, found = self._scan.contour, self._results.take("contour", at)
         if found is None:
             return
         names = ("x", "z", "z_std", "row_x", "left", "right", "valid")
@@ -346,7 +355,7 @@ class _Scans:
         assert self._scan is not None
         e = evaluate(self._scan)
         self._compare_contour(at)  # told again: the breath is known better
-        m = self._results.scan("stiffness", at)
+        m = self._results.take("stiffness", at)
         if m is not None:
             values: dict[str, tuple[Any, Any]] = {
                 "finger_stiffness": (m.finger_stiffness, e.linear),

@@ -21,7 +21,7 @@ from spinemat.drive_track import Sample
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat.rules import HAND_TIMEOUT, PRESSING_TIME, SESSION_TIME
-from spinemat.safety import State, Supervisor
+from spinemat.safety import PERMIT_CYCLES, STATE_CYCLES, State, Supervisor
 
 REQUIRED = ("finger_actuation", "spine_contour", "session_orchestrator")
 NOT_RECORDED = ("overrun", "drive silent", "publishers")
@@ -74,6 +74,7 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
     category = np.zeros(len(samples), dtype=np.int64)
     due, act = next(inputs)
     zeros = np.zeros(layout.n)
+    shown = np.zeros(len(samples), dtype=bool)
     states = comparisons.setdefault("safety/state", Comparison())
     for i, sample in enumerate(samples):
         if i and due < sample.stamp:
@@ -86,7 +87,10 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
         granted[i], category[i] = decision.granted, decision.category
         message = told.pop(sample.cycle, None)
         if message is not None:
+            shown[i] = True
             states.add(1e-9 * sample.stamp, _state(supervisor, message))
+    cycles = np.array([s.cycle for s in samples])
+    states.unmatched = _untold(cycles % STATE_CYCLES == 0, shown)
     inside = range(samples[0].cycle, samples[-1].cycle + 1)
     states.missing = sum(cycle in inside for cycle in told)
     if "drive/permit" in found:
@@ -96,6 +100,12 @@ def run(bag: Bag, layout: MatLayout, comparisons: dict[str, Comparison], notes: 
             note = f"the cause {message.cause!r} depends on what is not recorded"
             if note not in notes:
                 notes.append(note)
+
+
+def _untold(due: Any, told: Any) -> int:
+    """Count what was due and not told from the first told to the last: the supervisor ran."""
+    ran = np.flatnonzero(told)
+    return int((due & ~told)[ran[0] : ran[-1]].sum()) if ran.size else 0
 
 
 def _state(s: Supervisor, message: Any) -> dict[str, tuple[Any, Any]]:
@@ -273,6 +283,9 @@ def _compare_permits(
 ) -> None:
     place = {s.cycle: i for i, s in enumerate(samples)}
     comparison = comparisons.setdefault("drive/permit", Comparison())
+    cycles = np.array([s.cycle for s in samples])
+    due = (cycles % PERMIT_CYCLES == 0) | ~granted
+    comparison.unmatched = _untold(due, np.isin(cycles, p["cycle"]))
     for k, cycle in enumerate(p["cycle"].tolist()):
         i = place.get(cycle)
         if i is None:
