@@ -56,7 +56,7 @@ from spinemat.analysis.columns import flat_fields
 from spinemat.analysis.mcap_records import scan
 from spinemat.layout import load_layout
 from spinemat.units import PARTS, UNITS, WORDS
-from spinemat_interfaces.msg import Contour, DriveState, SessionState
+from spinemat_interfaces.msg import Contour, DriveState, SafetyState, SessionState
 from spinemat_recording.background import Background
 from spinemat_recording.bag import BagTopic, Definitions, SessionFolder
 from spinemat_recording.mending import mend
@@ -458,6 +458,21 @@ sys.stdin.read()
     assert (np.diff(cycles) == 1).all() and cycles[0] == 0
     assert 0 < (999 - cycles[-1]) * 0.004 <= 1.0
     assert "cut short" in bag.problems[0]
+
+
+def test_what_is_said_while_drive_time_stands_still_is_in_the_file_soon(tmp_path: Path) -> None:
+    """Such as why the mat stopped: the process may be killed right after it."""
+    made = Background(lambda say: SessionFolder(tmp_path, Definitions(message_texts())))
+    topic = bag_topic("safety/state", "/mat/safety/state")
+    begun = time.monotonic()
+    for _ in range(3):
+        made.write(topic, 0, serialize_message(SafetyState(cause="drive silent")))
+    file = tmp_path / "bag" / "bag.mcap"
+    while not file.exists() or not scan(file).chunks:
+        assert time.monotonic() - begun < 10.0, "nothing is in the file"
+    assert Bag(tmp_path).counts == {"/mat/safety/state": 3}  # while the writer lives
+    folder = made.close()
+    assert folder is not None and folder.messages == 3 and not folder.failure
 
 
 # ---- a slow disk, profiles ---------------------------------------------------------------

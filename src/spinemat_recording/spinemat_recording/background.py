@@ -96,6 +96,7 @@ class Background:
                 else:
                     folder.write(topic, time, data)
                     size += len(data)
+            folder.hand_over()
             with self._lock:
                 self._bytes -= size
             if ending and not self._waiting:

@@ -31,6 +31,7 @@ from spinemat_recording.mcap_file import McapFile
 
 BAG_VERSION = 9  # of the metadata, as ROS 2 Jazzy writes it
 RESERVE = 4 << 20  # bytes kept free for the bag's index when the disk runs full: two hours
+HELD = 0.8  # s of steady time that messages may wait in a block (engineering choice)
 SPLIT_BYTES = 2 << 30  # a new file begins then …
 SPLIT_SECONDS = 7200.0  # … or then (engineering choices: longer than any session)
 _FOREVER = QosTime(0, 0)
@@ -184,6 +185,17 @@ class SessionFolder:
             if self._file.write(channel, time, data):
                 self._maybe_split()
         except Exception as error:  # whatever the storage raises must not reach the session
+            self._rescue()
+            self._fail(f"cannot write {self.bag_path}: {_reason(error)}")
+
+    def hand_over(self) -> None:
+        """Write a block that has waited for long; call it often: drive time may stand still."""
+        if self._file is None or self._file.waiting < HELD:
+            return
+        try:
+            self._file.flush()
+            self._maybe_split()
+        except Exception as error:
             self._rescue()
             self._fail(f"cannot write {self.bag_path}: {_reason(error)}")
 

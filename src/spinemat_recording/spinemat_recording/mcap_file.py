@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _PAIR = struct.Struct("<QQ")
 class _Block:
     """Messages that are not in the file yet."""
 
+    begun: float = field(default_factory=time.monotonic)  # s of steady time
     data: bytearray = field(default_factory=bytearray)
     index: dict[int, bytearray] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
@@ -80,9 +82,9 @@ class McapFile:
         return self._size
 
     @property
-    def waiting(self) -> int:
-        """Messages in the block at hand."""
-        return sum(self._block.counts.values())
+    def waiting(self) -> float:
+        """How long the block at hand has been filling, s of steady time; 0 while it is empty."""
+        return time.monotonic() - self._block.begun if self._block.data else 0.0
 
     def note(self, name: str, values: Mapping[str, str]) -> None:
         """Write a metadata record; call it between blocks, as at the beginning and at the end."""
@@ -104,8 +106,8 @@ class McapFile:
         self.counts[number] = 0
         return number
 
-    def write(self, channel: int, time: int, data: bytes) -> bool:
-        """Append a message at `time` (ns); return whether a block went into the file.
+    def write(self, channel: int, at: int, data: bytes) -> bool:
+        """Append a message at `at` (ns); return whether a block went into the file.
 
         Raises:
             OSError: it could not; call `cut`.
@@ -114,11 +116,11 @@ class McapFile:
         index = block.index.get(channel)
         if index is None:
             index = block.index[channel] = bytearray()
-        index += _PAIR.pack(time, len(block.data))
-        block.data += _MESSAGE_HEAD.pack(_MESSAGE, 22 + len(data), channel, 0, time, time)
+        index += _PAIR.pack(at, len(block.data))
+        block.data += _MESSAGE_HEAD.pack(_MESSAGE, 22 + len(data), channel, 0, at, at)
         block.data += data
         block.counts[channel] = block.counts.get(channel, 0) + 1
-        block.start, block.end = min(block.start, time), max(block.end, time)
+        block.start, block.end = min(block.start, at), max(block.end, at)
         self.counts[channel] += 1
         if len(block.data) < BLOCK_BYTES and block.end - block.start < BLOCK_TIME:
             return False
