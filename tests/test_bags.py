@@ -639,6 +639,19 @@ def test_a_bag_is_played_in_its_namespace_beside_another_robot(
             played(bag, PlayOptions(namespace=space), Wire(other))
 
 
+def test_the_clock_is_offered_where_others_look_for_it(session: Path) -> None:
+    """`/clock` belongs to all: nobody else's is disturbed."""
+    bag, wire = Bag(session), Wire()
+    options = PlayOptions(100.0, start=bag.seconds - 1.1, clock=True, clock_topic="/clock")
+    played(bag, options, wire)
+    assert len(wire.said["/clock"]) >= 100 and "/mat/clock" not in wire.said
+    with pytest.raises(Busy, match=r"/clock is published already.*--clock-topic"):
+        played(bag, options, Wire("/clock"))
+    for field in ("clock-topic", "namespace"):
+        status, said = spinemat("bag", "play", session, f"--{field}", "not a name")
+        assert status == 1 and f"{field.replace('-', '_')}: 'not a name' is not allowed" in said
+
+
 class Listener:
     """Hears the topics of a mat, in a thread."""
 

@@ -301,6 +301,10 @@ def bag_rerun(
 @click.option("--start", type=float, default=0.0, show_default=True, help="s from the beginning.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic; may be repeated.")
 @click.option("--clock", is_flag=True, help="Publish the mat's clock as well.")
+@click.option(
+    "--clock-topic", metavar="NAME",
+    help="Publish the clock under this name, such as /clock.  [default: NAMESPACE/clock]",
+)  # fmt: skip
 @click.option("--namespace", default="", help="Of the topics.  [default: as recorded]")
 def bag_play(
     path: Path,
@@ -309,12 +313,15 @@ def bag_play(
     start: float,
     topics: tuple[str, ...],
     clock: bool,
+    clock_topic: str | None,
     namespace: str,
 ) -> None:
     """Publish a recording again; refused beside a mat that is up under the same namespace."""
     from spinemat_recording.play import Busy, PlayOptions, play
 
-    options = PlayOptions(rate, loop, start, topics, clock, namespace)
+    options = PlayOptions(
+        rate, loop, start, topics, clock or clock_topic is not None, clock_topic or "", namespace
+    )
     with opened(path) as bag, _Ending() as interrupt, share_bar("playing", bag.seconds) as show:
         try:
             sent = play(bag, options, interrupt.wanted, show)

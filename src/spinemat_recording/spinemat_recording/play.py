@@ -10,10 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2.metadata import parse_qos
 from rosgraph_msgs.msg import Clock
@@ -40,7 +42,8 @@ class PlayOptions:
         loop: begin again at the end.
         start: s after the beginning of the recording.
         topics: relative names; empty: all.
-        clock: publish the namespace's clock, as a mat does, for nodes that use simulated time.
+        clock: publish the clock, for nodes that use simulated time …
+        clock_topic: … under this name; empty: the namespace's own, as a mat does.
         namespace: of the topics and frames; empty: as recorded.
     """
 
@@ -49,13 +52,14 @@ class PlayOptions:
     start: float = 0.0
     topics: tuple[str, ...] = ()
     clock: bool = False
+    clock_topic: str = ""
     namespace: str = ""
 
     def check(self, bag: Bag) -> None:
         """Check the options for a bag.
 
         Raises:
-            InvalidInput: a value is out of range, or a topic was not recorded.
+            InvalidInput: a value is out of range, a topic was not recorded, or a name is none.
         """
         number("rate", self.rate, 0.01, 100.0)
         number("start", self.start, 0.0, bag.seconds, "s")
@@ -63,6 +67,12 @@ class PlayOptions:
         for topic in self.topics:
             if topic not in there:
                 raise InvalidInput("topic", topic, ", ".join(there))
+        for field in ("clock_topic", "namespace"):
+            name = getattr(self, field)
+            try:
+                validate_topic_name(name or "clock")
+            except InvalidTopicNameException as error:
+                raise InvalidInput(field, name, "a name such as /clock or /replay") from error
 
     def space(self, bag: Bag) -> str:
         """Return the namespace to publish in, with its last slash, such as ``/mat/``."""
@@ -74,6 +84,11 @@ class PlayOptions:
         if not self.namespace.strip("/"):
             return name
         return self.space(bag) + bag.relative(name).lstrip("/")
+
+    def clock_target(self, bag: Bag) -> str:
+        """Return the name to publish the clock under; empty: nowhere."""
+        name = self.clock_topic or "clock"
+        return "" if not self.clock else name if name.startswith("/") else self.space(bag) + name
 
 
 class Busy(RuntimeError):
@@ -130,6 +145,8 @@ class _Player:
         self._space = options.space(bag)
         played = [name for name in bag.topics if not full or name in full]
         self._names = {name: options.target(bag, name) for name in played}
+        self._clock_name = options.clock_target(bag)
+        self._clock: Publisher | None = None
         end = time.monotonic() + LOOK_ROUND
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.1)
@@ -141,18 +158,22 @@ class _Player:
             for name, target in self._names.items()
             if bag.counts.get(name, 0)
         }
-        self._clock = (
-            node.create_publisher(Clock, f"{self._space}clock", 10) if options.clock else None
-        )
+        if self._clock_name:
+            self._clock = node.create_publisher(Clock, self._clock_name, 10)
 
     def _refuse_company(self) -> None:
         """Never speak beside a mat that is up: what was said then could move fingers now."""
         self._looked = time.monotonic()
         mine = {self._names[name] for name in self._publishers}
-        for target in {*self._names.values(), *(self._space + name for name in ALIVE)}:
+        others = {*self._names.values(), *(self._space + name for name in ALIVE)}
+        if self._clock_name:
+            others.add(self._clock_name)
+            mine |= {self._clock_name} if self._clock is not None else set()
+        for target in others:
             if self._node.count_publishers(target) > (target in mine):
+                option = "clock-topic" if target == self._clock_name else "namespace"
                 raise Busy(
-                    f"{target} is published already: is a mat up? Choose another --namespace"
+                    f"{target} is published already: is a mat up? Choose another --{option}"
                 )
 
     def _publisher(self, channel: Channel, target: str) -> Publisher:
