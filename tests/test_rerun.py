@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import Quaternion
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Imu
 from std_msgs.msg import Header
 
 from mats import MAT
+from spinemat.analysis import Bag, rerun
 from spinemat.analysis.comparing import Comparison
 from spinemat.analysis.rerun import SCANNED, WATCHED, _Results, _Scans
+from spinemat.anatomy import check_intake
 from spinemat.back_model import UP
 from spinemat.contour import ContourEstimate, SpinePlace
 from spinemat.deconvolution import LevelMap
+from spinemat.errors import InvalidInput
 from spinemat.findings import Findings, SideDifference, TensionPoint
 from spinemat.layout import load_layout
+from spinemat.posture import PostureWatch
+from spinemat.scan_log import Begin, kind, write
 from spinemat.stiffness import LevelEstimate
 from spinemat.watches import FingerSample
-from spinemat_interfaces.msg import Breathing, Pressure
-from spinemat_ros.codec import stamp
-from spinemat_sensing.messages import contour_message, stiffness_message
+from spinemat_interfaces.msg import Breathing, Event, FingerState, Pressure
+from spinemat_recording.bag import Definitions, SessionFolder
+from spinemat_recording.node import bag_topic, message_texts
+from spinemat_ros.codec import nanoseconds, stamp
+from spinemat_sensing.messages import contour_message, pose_message, stiffness_message
+from spinemat_sensing.strip import posture_message
 
 LAYOUT = load_layout(MAT)
 N = LAYOUT.n
@@ -114,10 +128,24 @@ def test_every_number_of_a_scan_is_compared(topic: str, message: Any, scan: Any)
         if isinstance(getattr(message, name), float) or len(getattr(message, name)):
             assert not again(topic, spoilt(message, name), scan).equal, name
     if topic == "stiffness":
-        for name in ("value", "standard_error", "stands_out", "valid"):
+        others = {"value": 0.25, "standard_error": 0.25, "stands_out": 0.25, "valid": False}
+        for name, value in (others | {"reason": "not felt"}).items():
             other = deepcopy(message)
-            setattr(other.levels[0], name, False if name == "valid" else 0.25)
+            setattr(other.levels[0], name, value)
             assert not again(topic, other, scan).equal, name
+
+
+def test_how_the_body_lies_is_compared() -> None:
+    message = pose_message(Header(), CONTOUR, LIES)
+    assert again("body_pose", deepcopy(message), Scan()).equal
+    for part, name in (("position", "y"), ("position", "z"), ("orientation", "w")):
+        other = deepcopy(message)
+        field = getattr(other.pose.pose, part)
+        setattr(field, name, getattr(field, name) + 1e-9)
+        assert not again("body_pose", other, Scan()).equal, name
+    other = deepcopy(message)
+    other.pose.covariance[7] += 1e-9
+    assert not again("body_pose", other, Scan()).equal
 
 
 def test_a_recording_from_before_a_field_came_is_compared_without_it() -> None:
@@ -179,3 +207,71 @@ def test_what_the_node_never_told_is_told(told: tuple[int, ...], equal: bool) ->
             assert found["breathing"].unmatched == max(told)
         else:
             assert "breathing" not in found
+
+
+PLACES = np.array([0.0, 0.15, 0.3, 0.45])
+ABOUT = {
+    "mat": json.dumps({"file": MAT.read_text(encoding="utf-8")}),
+    "parameters": json.dumps({"spine_contour": {"posture_strip": PLACES.tolist()}}),
+}
+
+
+class Curves:
+    """Takes what the strip's listener would publish, as messages."""
+
+    def __init__(self) -> None:
+        self.watch = PostureWatch(PLACES)
+        self.told: list[tuple[int, Any]] = []
+
+    def get_namespace(self) -> str:
+        return "/mat"
+
+    def hear(self, m: Imu, drive: int) -> None:
+        q, at = m.orientation, nanoseconds(m.header.stamp)
+        direction = np.array([q.x, q.y, q.z, q.w])
+        with suppress(InvalidInput):
+            found = self.watch.add(
+                m.header.frame_id, at, direction, m.orientation_covariance, drive
+            )
+            if found is not None:
+                self.told.append((at, posture_message(self, at, found)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spoil", [False, True])
+@pytest.mark.parametrize("begin", [0, 700])  # ms, of the recording: from the middle on, too
+def test_the_posture_strip_is_run_again(tmp_path: Path, begin: int, spoil: bool) -> None:
+    """With a direction that was refused, and a person who is scanned, and leaves."""
+    curves = Curves()
+    said: list[tuple[str, int, Any]] = []
+    for ms in range(0, 3000, 20):
+        state = FingerState(cycle=ms // 4, position=[0.0] * N, force=[0.0] * N)
+        state.set_point, state.mode, state.contact = [0.0] * N, bytes(N), [False] * N
+        state.header.stamp = stamp(AT + ms * 10**6)
+        said.append(("fingers/state", ms, state))
+        if ms == 1000:
+            entry = Begin(ms // 4, "male", 40.0, 1.756, 82.0, False, True, True, 0, None)
+            log = Event(kind=kind(entry), data=write(entry))
+            log.header.stamp = state.header.stamp
+            said.append(("scan/inputs", ms, log))
+            curves.watch.intake = check_intake("male", 40.0, 1.756, 82.0)
+        for i in range(PLACES.size):
+            bend = 0.05 * i + 1e-5 * ms
+            m = Imu(orientation=Quaternion(y=-np.sin(bend), w=np.cos(bend)))
+            m.header.frame_id = f"mat/posture_{i if ms != 1500 else 9}"
+            m.header.stamp = stamp(AT + ms * 10**6 + 10**6 * (1 + i))
+            said.append(("posture/imu", ms, m))
+            curves.hear(m, AT + ms * 10**6)
+    assert curves.told[0][1].levels == [] and "T12" in curves.told[-1][1].levels
+    if spoil:
+        curves.told[-2][1].level_pitch[1] += 1e-9
+    said += [("posture", (at - AT) // 10**6, m) for at, m in curves.told]
+    folder = SessionFolder(tmp_path, Definitions(message_texts()), about=dict(ABOUT))
+    for name, ms, m in sorted(said, key=lambda entry: entry[1]):
+        if ms >= begin:
+            topic = bag_topic(name, f"/mat/{name}")
+            folder.write(topic, AT + ms * 10**6, serialize_message(m))
+    folder.close()
+    found = rerun(Bag(tmp_path), what=("estimators",))
+    posture = found.comparisons["posture"]
+    assert posture.compared > 15 and posture.missing == posture.unmatched == 0, found
+    assert posture.equal != spoil and not found.notes

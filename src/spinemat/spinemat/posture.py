@@ -11,6 +11,7 @@ upper edge of the sacrum.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,11 @@ FEWEST, MOST = 3, 64  # sensors
 LONGEST = 1.0  # m
 UNIT = 0.01  # by which the norm of a quaternion may differ from 1
 FIXED = np.radians(1.5)  # rad, of how straight a sensor sits on the skin (engineering choice)
+EVERY = 100_000_000  # ns of drive time, in each of which a curve is told
+FRESH = 200_000_000  # ns, age of the oldest direction
+FUTURE = 100_000_000  # ns: the states of the fingers, which tell the time here, come every 20 ms
+USUAL_ERROR = float(np.radians(2.0))  # rad, where a sensor does not tell (engineering choice)
+_FRAME = re.compile(r"(?:.*[/_])?posture_(\d+)")
 METHOD = (
     "directions of inertial sensors on the skin relative to the lowest one, monotone cubic"
     " interpolation along the strip, integrated; x along the line between its ends; levels placed"
@@ -91,6 +97,68 @@ def rotation(quaternion: Array) -> Array:
     if not np.isfinite(q).all() or abs(np.linalg.norm(q) - 1.0) > UNIT:
         raise InvalidInput("orientation", q.tolist(), "a unit quaternion")
     return np.asarray(quat2mat(q[[3, 0, 1, 2]]))
+
+
+class PostureWatch:
+    """Takes the directions of a strip's sensors as they come; tells a curve once all are fresh.
+
+    When it is told depends on drive time alone, so that a recording that begins anywhere gives
+    the same again.
+
+    Args:
+        places: of the sensors, shape (k,), m; see `check_strip`. k = 0: there is no strip.
+
+    Attributes:
+        intake: of the person; None: not known.
+    """
+
+    def __init__(self, places: Array) -> None:
+        k = places.size
+        self.intake: Intake | None = None
+        self._places = places
+        self._rotations = np.tile(np.eye(3), (k, 1, 1))
+        self._stamps = np.zeros(k, dtype=np.int64)
+        self._errors = np.full(k, USUAL_ERROR)
+        self._told = 0
+
+    def add(
+        self, frame: str, now: int, quaternion: Array, covariance: Array, drive: int
+    ) -> PostureEstimate | None:
+        """Take one direction; return a curve when it is time for one.
+
+        Args:
+            frame: of the sensor: ``posture_0`` for the lowest, whatever comes before it.
+            now: its time, ns of drive time.
+            quaternion: its direction: x, y, z, w.
+            covariance: of the direction, shape (9,), rad^2, as in Imu.msg.
+            drive: drive time, ns; 0: not known yet.
+
+        Raises:
+            InvalidInput: the sensor, its time or its direction is not acceptable.
+        """
+        if not self._places.size:
+            raise InvalidInput("posture_strip", "none", "the places of the strip's sensors")
+        name = _FRAME.fullmatch(frame)
+        i = int(name.group(1)) if name else -1
+        if not 0 <= i < self._places.size:
+            raise InvalidInput("frame_id", frame, f"posture_0 to posture_{self._places.size - 1}")
+        if drive and not drive - FRESH <= now <= drive + FUTURE:
+            allowed = f"{1e-9 * (drive - FRESH):.3f} to {1e-9 * (drive + FUTURE):.3f} s"
+            raise InvalidInput("stamp", 1e-9 * now, allowed)
+        if self._stamps[i] > drive + FUTURE:
+            self._stamps[:] = self._told = 0  # drive time began anew
+        if now <= self._stamps[i]:
+            raise InvalidInput("stamp", 1e-9 * now, f"later than {1e-9 * self._stamps[i]:.3f} s")
+        if covariance[0] < 0.0:
+            raise InvalidInput("orientation_covariance", -1.0, "a sensor that knows directions")
+        self._rotations[i] = rotation(quaternion)
+        told = float(max(covariance[0], covariance[4]))
+        self._errors[i] = np.sqrt(told) if told > 0.0 else USUAL_ERROR
+        self._stamps[i] = now
+        if now // EVERY == self._told // EVERY or now - int(self._stamps.min()) > FRESH:
+            return None
+        self._told = now
+        return posture(self._places, self._rotations, self._errors, self.intake)
 
 
 def posture(

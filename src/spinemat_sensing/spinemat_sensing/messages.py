@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import PoseWithCovarianceStamped, Quaternion
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from numpy.typing import NDArray
 from std_msgs.msg import Header
-from transforms3d.euler import euler2quat
 
 from spinemat.anatomy import LEVELS
 from spinemat.back_model import UP
+from spinemat.body_pose import body_pose
 from spinemat.contour import ContourEstimate
 from spinemat.deconvolution import LevelMap
 from spinemat.findings import Findings
@@ -20,7 +20,6 @@ from spinemat.watches import Felt
 from spinemat_interfaces.msg import Breathing, Contour, LevelStiffness, StiffnessMap
 from spinemat_ros.codec import bools, doubles, stamp
 
-UNKNOWN = np.pi / 2.0  # rad, of roll and pitch, which are not estimated (engineering choice)
 LEVELS_UP = ("S1", *LEVELS[::-1])
 SIDES = {"both": LevelStiffness.BOTH, "left": LevelStiffness.LEFT, "right": LevelStiffness.RIGHT}
 
@@ -68,27 +67,14 @@ def breathing_message(head: Header, felt: Felt) -> Breathing:
 
 
 def pose_message(head: Header, c: ContourEstimate, lies: LevelMap) -> PoseWithCovarianceStamped:
-    """How the body lies: a frame at S1 on the skin, x along the spine toward the head.
-
-    Roll and pitch are not estimated: 0 with a standard error of 90 degrees.
-    """
-    (across, across_error), (rotation, rotation_error) = lies.across, lies.rotation
-    place = c.place.levels
-    lever = place["T8"] - place["S1"]  # `across` is at T8
-    w, x, y, z = euler2quat(0.0, 0.0, rotation)
+    """How the body lies, as its message."""
+    found = body_pose(c, lies)
     message = PoseWithCovarianceStamped(header=head)
     pose = message.pose.pose
-    pose.position.x = place["S1"]
-    pose.position.y = across - lever * rotation
-    pose.position.z = float(np.interp(place["S1"], c.x, c.z)) if c.x.size else np.nan
-    pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
-    spread = np.diag(np.full(6, UNKNOWN**2))
-    spread[0, 0] = c.place.errors["S1"] ** 2
-    spread[1, 1] = across_error**2 + (lever * rotation_error) ** 2
-    spread[2, 2] = float(np.interp(place["S1"], c.x, c.z_std)) ** 2 if c.x.size else np.inf
-    spread[5, 5] = rotation_error**2
-    spread[1, 5] = spread[5, 1] = -lever * rotation_error**2
-    message.pose.covariance = spread.ravel()
+    pose.position.x, pose.position.y, pose.position.z = found.position.tolist()
+    q = pose.orientation
+    q.x, q.y, q.z, q.w = found.orientation.tolist()
+    message.pose.covariance = found.covariance.ravel()
     return message
 
 

@@ -21,18 +21,21 @@ import yaml
 from spinemat.analysis import rerun_safety
 from spinemat.analysis.bags import Bag, BagError, about_json
 from spinemat.analysis.comparing import Comparison
+from spinemat.analysis.rerun_posture import Strip
 from spinemat.analysis.tables import gather
 from spinemat.anatomy import LEVELS, check_intake
 from spinemat.back_model import UP
+from spinemat.body_pose import body_pose
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout, load_layout, parse_layout
+from spinemat.posture import PostureEstimate
 from spinemat.scan import Outcome, Samples, ScanRefused, SpineScan
 from spinemat.scan_log import Begin, Entry, Evaluation, Learnt, Pressed, as_heights, evaluate, read
 from spinemat.watches import FingerSample, Watches
 
 WHAT = ("estimators", "safety")
-WATCHED = ("breathing", "pressure", "guarding", "presence", "stiffness/running")
-SCANNED = ("contour", "stiffness")
+WATCHED = ("breathing", "pressure", "guarding", "presence", "stiffness/running", "posture")
+SCANNED = ("contour", "stiffness", "body_pose")
 OVERTAKEN = 100_000_000  # ns by which topics may overtake each other (engineering choice)
 LEVELS_UP = ("S1", *LEVELS[::-1])  # as `contour` lists them
 _STATE_FIELDS = (
@@ -127,7 +130,9 @@ def _estimators(
 ) -> None:
     try:
         found, messages = gather(
-            bag, {"fingers/state": _STATE_FIELDS}, ("scan/inputs", *WATCHED, *SCANNED)
+            bag,
+            {"fingers/state": _STATE_FIELDS},
+            ("scan/inputs", "posture/imu", *WATCHED, *SCANNED),
         )
     except BagError as error:
         raise BagError(bag.path, f"estimators need fingers/state: {error.problem}") from error
@@ -136,6 +141,8 @@ def _estimators(
     if not log:
         notes.append("no scan/inputs were recorded: scans are not run again")
     begins = [e.cycle for _, e in log if isinstance(e, Begin) and not e.same_person]
+    scans_begin = [at for at, e in log if isinstance(e, Begin)]
+    strip = Strip(bag, messages, scans_begin[0] if scans_begin else 0, notes)
     whole = "profile" in bag.about  # our recorder kept every topic of the node
     results = _Results(messages, comparisons, begins[0] if begins else 0, whole)
     watches, scans = Watches(layout), _Scans(layout, results, notes)
@@ -146,18 +153,25 @@ def _estimators(
         notes.append("the drive stage was restarted during the recording")
     for state in states:
         while entry is not None and entry.cycle < state.cycle:
-            if isinstance(entry, Begin) and not entry.same_person:
-                watches.forget()
+            if isinstance(entry, Begin):
+                strip.lies_on(entry)
+                if not entry.same_person:
+                    watches.forget()
             done = scans.take(entry, stamp)
             if done is not None:
                 watches.learn(done)
             stamp, entry = next(entries)
+        for at, curve in strip.until(state.now):
+            results.curve(at, curve)
         scans.samples.append(state)
         felt = watches.add(state)
+        strip.felt(state.now, felt.reaction.presence)
         results.felt(state, felt)
     while entry is not None:
         scans.take(entry, stamp)
         stamp, entry = next(entries)
+    for at, curve in strip.until(None):
+        results.curve(at, curve)
     results.end(states[-1].now if states else 0)
 
 
@@ -259,6 +273,14 @@ class _Results:
             message = self.take(topic, state.now)
             if message is not None:
                 self.compare(topic, state.now, message, values)
+
+    def curve(self, at: int, curve: PostureEstimate) -> None:
+        """Compare a curve of the posture strip, told at `at` (ns)."""
+        message = self.take("posture", at) if at > self._begin else None
+        if message is not None:
+            values = vars(curve) | {"levels": ", ".join(curve.levels)}
+            del values["method"]
+            self.compare("posture", at, message, values)
 
     def take(self, topic: str, at: int) -> Any:
         """Take the recorded result told at `at` (ns); None: there is none, which is counted."""
@@ -368,9 +390,30 @@ class _Scans:
             out = found.pop("stands_out")
             if all(hasattr(v, "stands_out") for v in m.levels):
                 values["stands_out"] = ([v.stands_out for v in m.levels], out)
+            if all(hasattr(v, "reason") for v in m.levels):
+                reasons = [", ".join(v.reason for v in levels) for levels in (m.levels, e.levels)]
+                values["reasons"] = reasons[0], reasons[1]
             values |= {k: (_told(m, k), v) for k, v in found.items() if hasattr(m, k)}
             self._results.add("stiffness", at, values)
+        self._compare_pose(at, e)
         return self._scan
+
+    def _compare_pose(self, at: int, e: Evaluation) -> None:
+        assert self._scan is not None and self._scan.contour is not None
+        m = self._results.take("body_pose", at) if e.lies is not None else None
+        if m is None or e.lies is None:
+            return
+        again = body_pose(self._scan.contour, e.lies)
+        p, q = m.pose.pose.position, m.pose.pose.orientation
+        self._results.add(
+            "body_pose",
+            at,
+            {
+                "position": ([p.x, p.y, p.z], again.position),
+                "orientation": ([q.x, q.y, q.z, q.w], again.orientation),
+                "covariance": (m.pose.covariance, again.covariance.ravel()),
+            },
+        )
 
 
 def _findings(e: Evaluation) -> dict[str, Any]:
@@ -409,7 +452,7 @@ def _told(message: Any, name: str) -> Any:
     value = getattr(message, name)
     if hasattr(value, "nanosec"):
         return int(value.sec) * 1_000_000_000 + int(value.nanosec)
-    if name in ("tension_points", "uneven_levels"):
+    if name in ("tension_points", "uneven_levels", "levels"):
         return ", ".join(value)
     return value
 
