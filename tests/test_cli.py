@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spinemat.analysis import Bag
+from spinemat.analysis import Bag, rerun
 from spinemat.analysis.bags import about_json
 
 pytestmark = pytest.mark.graph
 
 ROOT = Path(__file__).parents[1]
 SPINEMAT = [sys.executable, "-m", "spinemat_bringup"]
+RERUN = ("body_pose", "breathing", "contour", "stiffness", "stiffness/running", "guarding",
+         "presence", "pressure", "drive/permit", "safety/state")  # fmt: skip
 SPEED = {"real_time_factor", "setup_seconds"}  # depend on the machine: reported, not asserted
 
 
@@ -114,6 +116,10 @@ def test_the_demo_is_a_whole_session_that_the_truth_confirms(tmp_path: Path) -> 
     assert "Stiffness, level by level" in report
     assert (Path(figures["folder"]) / "events.jsonl").is_file()
     assert not graph_processes()
+    again = rerun(Bag(figures["folder"]))  # the nodes' code over what the nodes got
+    assert again.equal and not again.notes, again
+    for name in RERUN:
+        assert again.comparisons[name].compared > 0, name
 
 
 def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
