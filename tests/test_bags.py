@@ -16,11 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
 import rclpy
 from ament_index_python.packages import get_package_share_directory
+from distributed import LocalCluster
+from mcap.exceptions import EndOfFile
 from mcap.reader import make_reader
 from mcap.stream_reader import StreamReader
 from rclpy.context import Context
@@ -185,17 +188,33 @@ def test_a_tool_of_others_converts_it(session: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_split_bag_is_one_bag(tmp_path: Path) -> None:
-    folder = SessionFolder(tmp_path, Definitions(message_texts()), split_seconds=2.0)
+@pytest.mark.parametrize("limit", [{"split_seconds": 2.0}, {"split_bytes": 20_000}])
+def test_a_split_bag_is_one_bag(tmp_path: Path, limit: dict[str, Any]) -> None:
+    folder = SessionFolder(tmp_path, Definitions(message_texts()), **limit)
     _drive_states(folder, 2000)
     folder.close()
-    files = sorted(path.name for path in (tmp_path / "bag").glob("*.mcap"))
-    assert files == ["bag_0.mcap", "bag_1.mcap", "bag_2.mcap", "bag_3.mcap"]
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "bag").glob("*.mcap")}
+    assert set(sizes) == {f"bag_{k}.mcap" for k in range(len(sizes))} and len(sizes) >= 3
     with Reader(tmp_path / "bag") as bag:
         assert bag.message_count == 2000
     found = arrays(Bag(tmp_path), "drive/state", ["cycle"])["cycle"]
     np.testing.assert_array_equal(found, np.arange(2000))
-    assert Bag(tmp_path / "bag" / "bag_1.mcap").seconds == pytest.approx(2.0, abs=0.5)
+    if "split_seconds" in limit:
+        assert Bag(tmp_path / "bag" / "bag_1.mcap").seconds == pytest.approx(2.0, abs=0.5)
+    else:  # a file ends with the block that fills it
+        assert max(sizes.values()) < 2 * limit["split_bytes"]
+
+
+def test_the_part_being_written_is_read_last(tmp_path: Path) -> None:
+    """Also in `bag_2`, which a recorder makes where one has died."""
+    (tmp_path / "bag").mkdir()
+    folder = SessionFolder(tmp_path, Definitions(message_texts()), split_seconds=2.0)
+    _drive_states(folder, 3000)
+    place = folder.bag_path
+    assert {"bag_2.mcap", "bag_2_2.mcap"} < {path.name for path in place.glob("*.mcap")}
+    cycles = arrays(Bag(place), "drive/state", ["cycle"])["cycle"]
+    np.testing.assert_array_equal(cycles, np.arange(cycles.size))
+    folder.close()
 
 
 # ---- tables ------------------------------------------------------------------------------
@@ -342,6 +361,32 @@ def _foreign(folder: Path) -> Path:
     return folder / "foreign"
 
 
+def _cut_sqlite(folder: Path, session: Path, share: float) -> Path:
+    """The session in SQLite, of which a share is there, with its metadata."""
+    old = Bag(session)
+    with Writer(folder / "old", version=9, storage_plugin=StoragePlugin.SQLITE3) as bag:
+        found = {
+            c.name: bag.add_connection(c.name, c.type, msgdef=c.definition, rihs01="RIHS01_0")
+            for c in old.topics.values()
+        }
+        for channel, at, raw in old.messages():
+            bag.write(found[channel.name], at, raw)
+    (file,) = (folder / "old").glob("*.db3")
+    os.truncate(file, int(share * file.stat().st_size))
+    return folder / "old"
+
+
+def test_a_cut_bag_in_sqlite_is_read_as_far_as_it_goes(session: Path, tmp_path: Path) -> None:
+    place = _cut_sqlite(tmp_path, session, 0.6)
+    status, said = spinemat("bag", "info", place)
+    assert status == 0 and said.count("cut short or damaged") == 1
+    cut = Bag(place)
+    assert not cut.closed
+    found, whole = (arrays(bag, "drive/state", ["force"])["force"] for bag in (cut, Bag(session)))
+    assert 0.3 * len(whole) < len(found) < 0.8 * len(whole)
+    np.testing.assert_array_equal(found, whole[: len(found)])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -350,6 +395,7 @@ def _foreign(folder: Path) -> Path:
         (lambda f: _file(f, "x.mcap", b""), "an empty file"),
         (lambda f: _file(f, "x.mcap", b"#ROSBAG V2.0\n" * 9), "not an MCAP file"),
         (lambda f: _file(f, "x.db3", b"nothing of the kind"), "not a recording"),
+        (lambda f: _file(f, "x.db3", b"SQLite format 3\0" + bytes(99)), "not a recording"),
         (lambda f: _file(f, "x.txt", b"text"), "not a recording; allowed"),
         (lambda f: _empty(f / "e"), "holds no message"),
         (lambda f: _foreign(f), "not a recording of a mat"),
@@ -458,6 +504,11 @@ sys.stdin.read()
     assert (np.diff(cycles) == 1).all() and cycles[0] == 0
     assert 0 < (999 - cycles[-1]) * 0.004 <= 1.0
     assert "cut short" in bag.problems[0]
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as data:  # and `mcap`'s reader of streams
+        kinds: list[str] = []
+        with pytest.raises(EndOfFile):
+            kinds.extend(type(r).__name__ for r in StreamReader(data, validate_crcs=True).records)
+    assert kinds.count("Message") == cycles.size
 
 
 def test_what_is_said_while_drive_time_stands_still_is_in_the_file_soon(tmp_path: Path) -> None:
@@ -553,6 +604,18 @@ def test_many_bags_by_dask_equal_one_process(session: Path, tmp_path: Path) -> N
     assert told[-1] == len(paths)
     pd.testing.assert_frame_equal(alone, together)
     assert (alone["error"] != "").sum() == 1
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        pd.testing.assert_frame_equal(alone, analyse(paths, address=cluster.scheduler_address))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_does_not_answer_is_one_line(
+    session: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
+    status, said = spinemat("bag", "analyse", session, "--address", address)
+    (line,) = said.strip().splitlines()
+    assert status == 1 and f"--address: '{address}'" in line
 
 
 # ---- played ------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class SessionStates:
 
 @dataclass(frozen=True)
 class Breathing:
-    """`breathing`: all (m,); rate in Hz, phase in rad, amplitude in N."""
+    """`breathing`: all (m,); rate in Hz, phase in rad, amplitude in m."""
 
     t: Array
     rate: Array

@@ -2,7 +2,8 @@
 
 MCAP files are read from the front, so that a file that was cut short (a full disk, `kill -9`)
 gives all that is complete in it; a block that is damaged is left out and said. What is not MCAP
-(SQLite, bags compressed as whole files) is read by `rosbags`, if it is complete.
+(SQLite, bags compressed as whole files) is read by `rosbags`, a damaged file in SQLite as far as
+it goes.
 
 Needs `rosbags`, `zstandard` and `lz4`, none of which needs ROS; each is imported when it is used.
 """
@@ -13,6 +14,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -28,6 +30,7 @@ from spinemat.analysis.mcap_records import (
     scan,
     unpack,
 )
+from spinemat.analysis.sqlite_rescue import rescue
 
 __all__ = ["SECOND", "Bag", "BagError", "Channel", "about_json"]
 
@@ -60,6 +63,7 @@ class Bag:
                 f"{part}: another part of this session, to be read by itself" for part in parts
             ]
         self._parts: list[McapRecords] = []
+        self._rescued: TemporaryDirectory[str] | None = None
         self._other = any(file.suffix != ".mcap" for file in self.files)
         if self._other:
             self._open_other()
@@ -85,7 +89,7 @@ class Bag:
     @property
     def closed(self) -> bool:
         """Whether the recording was ended properly."""
-        return self._other or all(part.closed for part in self._parts)
+        return self._rescued is None if self._other else all(p.closed for p in self._parts)
 
     @cached_property
     def about(self) -> dict[str, str]:
@@ -275,7 +279,7 @@ class Bag:
                     self.problems.append(f"{file}: missing")
             files = [file for file in files if file.is_file()]
         else:
-            files = sorted(self.path.glob("*.mcap"), key=_order) or sorted(self.path.glob("*.db3"))
+            files = _in_order([*self.path.glob("*.mcap")]) or sorted(self.path.glob("*.db3"))
         if not files:
             raise BagError(self.path, "there is no recording in this folder")
         return files
@@ -289,7 +293,18 @@ class Bag:
             self._reader: Any = Reader(whole)
             self._reader.open()
         except Exception as error:
-            raise BagError(whole, f"not a recording that can be read: {error}") from error
+            why = f"not a recording that can be read: {error}"
+            if len(self.files) != 1 or self.files[0].suffix != ".db3":
+                raise BagError(whole, why) from error
+            self._rescued = TemporaryDirectory(prefix="spinemat-")
+            try:
+                self._reader = Reader(rescue(self.files[0], Path(self._rescued.name)))
+                self._reader.open()
+            except Exception:
+                raise BagError(whole, why) from error
+            self.problems.append(
+                f"{self.files[0]}: cut short or damaged; what can be read is read"
+            )
         if not self._reader.message_count:
             raise BagError(whole, "an empty recording: it holds no message")
         self._foreign_topics = {
@@ -336,10 +351,15 @@ def _find(path: Path) -> tuple[Path, Path | None]:
     return path, session
 
 
-def _order(file: Path) -> tuple[int, str]:
-    """Parts in the order of their numbers; the one being written has none and is the last."""
-    number = file.stem.rpartition("_")[2]
-    return (int(number) if number.isdigit() else 10**9, file.name)
+def _in_order(files: list[Path]) -> list[Path]:
+    """Sort parts by their numbers; the one being written is the last: its name begins theirs."""
+
+    def place(file: Path) -> tuple[int, str]:
+        number = file.stem.rpartition("_")[2]
+        unfinished = any(other.stem.startswith(f"{file.stem}_") for other in files)
+        return (int(number) if number.isdigit() and not unfinished else 10**9, file.name)
+
+    return sorted(files, key=place)
 
 
 def about_json(bag: Bag, key: str) -> Any:
