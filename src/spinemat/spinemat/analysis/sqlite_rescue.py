@@ -35,6 +35,8 @@ def rescue(file: Path, folder: Path) -> Path:
             with suppress(sqlite3.DatabaseError):  # where the damage begins
                 for row in old.execute(f"SELECT * FROM {table} ORDER BY rowid"):
                     new.execute(f"INSERT INTO {table} VALUES ({places})", row)
+        # of messages at one time the first in the file is the first again
+        new.execute("CREATE INDEX timestamp_idx ON messages (timestamp)")
         new.commit()
     rest.unlink()
     return new_file
