@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import dask
 import numpy as np
@@ -37,6 +37,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_typestore
 from std_msgs.msg import Header
 
+import foxglove
 from command_line import spinemat
 from made_up_session import MadeUpSession
 from mats import MAT, ROOT
@@ -68,6 +69,7 @@ from spinemat_recording.play import Busy, PlayOptions, _Player, play, reframed
 from spinemat_recording.profiles import PROFILES
 from spinemat_ros.codec import doubles, seconds, stamp
 from spinemat_ros.topics import EVERY, TOPICS
+from spinemat_sim.urdf import expand_urdf
 
 LAYOUT = load_layout(MAT)
 SECONDS = 12.0
@@ -881,37 +883,43 @@ def test_a_recording_is_played_in_a_loop_until_ctrl_c(
     assert first == again
 
 
-def _paths(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("value", "topicPath") and isinstance(value, str) and value.startswith("/"):
-                yield value
-            elif key == "topics":
-                yield from value
-            else:
-                yield from _paths(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _paths(value)
-
-
-def test_the_layout_for_foxglove_names_what_bags_hold() -> None:
-    """Foxglove itself cannot be run here: every path is looked up in the types of the topics."""
-    layout = json.loads((ROOT / "config/foxglove/spinemat.json").read_text(encoding="utf-8"))
+def test_the_layout_for_foxglove_names_what_bags_hold(session: Path) -> None:
+    """By the types of the topics; the test of the demo looks into what it recorded."""
+    layout = foxglove.layout()
     bag = Definitions(message_texts())
     panels = set(layout["configById"])
     used = set(re.findall(r'"([A-Za-z0-9]+!\w+)"', json.dumps(layout["layout"])))
     assert used == panels
-    found = list(_paths(layout["configById"]))
+    found = list(foxglove.paths(layout["configById"]))
     assert len(found) > 20
     for path in found:
-        topic, _, field = path.removeprefix("/mat/").partition(".")
-        assert topic in TOPICS, path
-        assert topic in PROFILES["all"] or topic == "markers", path
-        if field:
-            kind = bag_topic(topic, topic).type
+        topic, steps = foxglove.split(path)
+        name = topic.removeprefix("/mat/")
+        assert name in PROFILES["all"] or topic in foxglove.LIVE, path
+        if steps:
+            kind = bag_topic(name, name).type
             bag.get(kind)
-            assert field.partition("[")[0] in flat_fields(bag._store, kind), path
+            assert steps[0][0] in flat_fields(bag._store, kind), path
+    recorded = Bag(session)
+    there = [path for path in found if foxglove.split(path)[0] in recorded.topics]
+    assert len(there) > 20 and foxglove.wrong_paths(recorded, there) == []
+    wrong = [
+        "/mat/contour.zz[:]",
+        "/mat/fingers/state.force[26]",
+        "/mat/fingers/state.force",
+        "/x",
+    ]
+    assert foxglove.wrong_paths(recorded, wrong) == wrong
+
+
+def test_the_mat_in_foxglove_stands_where_the_messages_say() -> None:
+    """Its model's links, with the prefix of the layer, are the frames of the messages."""
+    panel = foxglove.layout()["configById"]["3D!mat"]
+    model = ElementTree.fromstring(expand_urdf(ROOT / "urdf/mat.urdf.xacro", MAT))
+    links = {panel["layers"]["mat"]["framePrefix"] + e.attrib["name"] for e in model.iter("link")}
+    assert panel["followTf"] in links
+    joints = {e.attrib["name"] for e in model.iter("joint")}
+    assert joints >= set(LAYOUT.joint_names)
 
 
 def test_the_notebook_runs(session: Path) -> None:
