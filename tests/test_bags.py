@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
-import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -617,7 +616,7 @@ def test_many_bags_by_dask_equal_one_process(session: Path, tmp_path: Path) -> N
 def test_a_cluster_that_does_not_answer_is_one_line(
     session: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
+    monkeypatch.setattr("spinemat.analysis.many.ANSWER", "1s")
     status, said = spinemat("bag", "analyse", session, "--address", address)
     (line,) = said.strip().splitlines()
     assert status == 1 and f"--address: '{address}'" in line
@@ -798,8 +797,11 @@ def test_commands_say_what_they_did(session: Path, tmp_path: Path) -> None:
     assert status == 1 and "rate: 0.0 is not allowed; allowed: 0.01 to 100" in said
 
 
-def test_a_report_deletes_nothing_but_its_own_copy(session: Path, tmp_path: Path) -> None:
+def test_a_report_deletes_nothing_but_its_own_copy(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a recording without a session, as `record bag` leaves it."""
+    monkeypatch.setattr("spinemat_recording.report.write_report", lambda folder, *_: folder)
     kept = tmp_path / "kept"
     shutil.copytree(session / "bag", kept / "bag")
     content = (kept / "bag/bag.mcap").read_bytes()

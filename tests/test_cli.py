@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import foxglove
 from spinemat.analysis import Bag, rerun
 from spinemat.analysis.bags import about_json
 
@@ -116,7 +117,12 @@ def test_the_demo_is_a_whole_session_that_the_truth_confirms(tmp_path: Path) -> 
     assert "Stiffness, level by level" in report
     assert (Path(figures["folder"]) / "events.jsonl").is_file()
     assert not graph_processes()
-    again = rerun(Bag(figures["folder"]))  # the nodes' code over what the nodes got
+    bag = Bag(figures["folder"])
+    names = [
+        p for p in foxglove.paths(foxglove.layout()) if foxglove.split(p)[0] not in foxglove.LIVE
+    ]
+    assert len(names) > 20 and foxglove.wrong_paths(bag, names) == []
+    again = rerun(bag)  # the nodes' code over what the nodes got
     assert again.equal and not again.notes, again
     for name in RERUN:
         assert again.comparisons[name].compared > 0, name
@@ -170,3 +176,24 @@ def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
     parameters = about_json(bag, "parameters")
     assert parameters is not None and "safety_supervisor" in parameters, words
     assert not graph_processes()
+
+
+def test_a_mat_is_up_without_a_recorder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*SPINEMAT, "up", "--sim", "none", "--record", "none", "--namespace", "/quiet"],
+        cwd=tmp_path,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "STARTING" in line:
+                break
+        running = graph_processes()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(60) == 0
+    assert any("safety_supervisor" in command for command in running)
+    assert not any("recorder" in command for command in running)
+    assert not list(tmp_path.rglob("*.mcap")) and not graph_processes()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ANSWER = "10s"  # in which a scheduler must answer (engineering choice)
 COPIES = (".cut", ".work", "_report")  # endings of folders in which a recording is once more
 
 
@@ -124,12 +125,12 @@ def _client(address: str | None, jobs: int | None) -> Iterator[Any]:
         "distributed.admin.system-monitor.gil.enabled": False,
         # what both need is imported once
         "distributed.worker.multiprocessing-method": "forkserver",
-        "distributed.comm.timeouts.connect": "10s",
+        "distributed.comm.timeouts.connect": ANSWER,
         "logging.distributed": "error",
     }
     with dask.config.set(settings):
         if address is not None:
-            with untyped.Client(address, timeout="10s") as client:
+            with untyped.Client(address, timeout=ANSWER) as client:
                 yield client
             return
         with (
