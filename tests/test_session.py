@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -189,6 +190,41 @@ def test_a_third_session_is_refused_before_anything_moves(
     with pytest.raises(InvalidInput, match="2 sessions within 20 h"):
         begin(node)
     begin(node, programme="sham")
+
+
+def test_sessions_that_the_database_lost_leave_half_of_the_force(
+    node: SessionOrchestrator, tmp_path: Path
+) -> None:
+    begin(node)
+    lost = node._state.session_id
+    node._keeping.end("", 0)
+    node._keeping.close()
+    for path in (tmp_path / "sessions").glob("spinemat.db*"):
+        path.unlink()
+    treated(tmp_path, 30.0, 8)
+    texts = said(node)
+    begin(node)
+    assert lost in texts[0] and "force × 0.5" in texts[0]
+    advice = node._decision.advice
+    wanted = {v: 0.5 for v in UP}
+    assert dict(zip(UP, advice.share, strict=True)) == wanted and texts[0] in advice.why[0]
+    assert np.unique(scan(node)[0]) == 0.5
+    old = datetime.now().timestamp() - 3600.0 * 60.0
+    os.utime(tmp_path / "sessions" / lost / "session.json", (old, old))
+    os.utime(Path(node._state.folder) / "session.json", (old, old))
+    begin(node)
+    share = dict(zip(UP, node._decision.advice.share, strict=True))
+    assert share == {v: 1.0 for v in UP} | {"T7": 0.6}, "a completed session came after them"
+
+
+def test_without_a_database_folders_tell_that_a_session_is_the_first(tmp_path: Path) -> None:
+    with orchestrator(tmp_path, database="none") as node:
+        for share, why in ((1.0, "it counts as the first"), (0.5, "are not known")):
+            begin(node)
+            assert (node._decision.advice.share == share).all()
+            assert why in node._decision.advice.notes[0]
+        begin(node, person_id="p2")
+        assert (node._decision.advice.share == 1.0).all()
 
 
 def test_the_terminal_leads_the_breath_only_while_somebody_says_so() -> None:

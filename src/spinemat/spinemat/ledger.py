@@ -3,7 +3,8 @@
 Pure functions over sessions that are over. All rules and numbers are engineering choices; they
 are printed in `docs/programmes.md`:
 
-- Unknown: where earlier sessions cannot be read, every level counts as one that rests.
+- Unknown: where earlier sessions cannot be read, or some are lost, every level counts as one that
+  rests.
 - Scans: their probes get what rest and reports leave of their force, whatever the week.
 - Rest: a level that had a full dose less than 20 h ago gets half of the force. A full dose is a
   peak of half of the region's press ceiling, or 2 J. At most two sessions with a dose in 20 h.
@@ -18,7 +19,7 @@ are printed in `docs/programmes.md`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -121,8 +122,13 @@ class Advice:
     def unknown() -> Advice:
         """What was done in the last days cannot be said: every level counts as one that rests."""
         why = f"Sessions before this one are not known: force × {RESTING:g}."
-        share = np.full(len(UP), RESTING)
-        return Advice(share, share, ((why,),) * len(UP), (why,))
+        return Advice.none().at_rest(why)
+
+    def at_rest(self, why: str) -> Advice:
+        """The same, but no level gets more than one that rests; `why` says it everywhere."""
+        share, probe = np.minimum(self.share, RESTING), np.minimum(self.probe, RESTING)
+        said = tuple((*words, why) for words in self.why)
+        return replace(self, share=share, probe=probe, why=said, notes=(*self.notes, why))
 
 
 def advise(

@@ -25,7 +25,7 @@ from spinemat_ros.calls import CycleWaiter
 from spinemat_ros.node import Voice, header, publisher
 from spinemat_session.intake import Prepared
 from spinemat_session.keeping import Keeping, clock
-from spinemat_session.planning import advice_now, felt_by, plan_message
+from spinemat_session.planning import advice_now, felt_by, not_known, plan_message
 from spinemat_session.record.faults import StoreError
 from spinemat_session.record.store import Store
 from spinemat_session.treating import LOOK, SessionEnded
@@ -33,7 +33,7 @@ from spinemat_session.treating import LOOK, SessionEnded
 T = TypeVar("T")
 
 CONFIRM_TIME = 600.0  # s that a plan waits for a clinician: the person lies there (choice)
-NO_HISTORY = "No database: sessions before this one are not known, rest and pain do not count."
+FIRST = "No database; no folder tells of a session of this person: it counts as the first."
 
 
 class Decision:
@@ -81,23 +81,34 @@ class Decision:
     async def look_back(self, person: Prepared, programme: Programme) -> Advice:
         """Ask the record what earlier sessions mean for one that begins now.
 
+        Where it cannot say, or where folders tell of sessions that it does not know, no level gets
+        more than one that rests; that is said as an event.
+
         Raises:
             InvalidInput: it is too early for another one.
         """
 
-        def ask() -> Advice:
-            with Store(str(self._keeping.url)) as store:
-                return advice_now(store, person.person_id, programme, clock())
+        def ask() -> tuple[Advice, str]:
+            kept = self._keeping.folders_of(person.person_id)
+            if self._keeping.url is None:
+                if kept == {}:
+                    return replace(Advice.none(), notes=(FIRST,)), ""
+                return Advice.unknown(), "no database: sessions before this one are not known"
+            now = clock()
+            try:
+                with Store(self._keeping.url) as store:
+                    advice = advice_now(store, person.person_id, programme, now)
+                    doubt = not_known(store, person.person_id, now, kept or {})
+            except StoreError as error:
+                words = f"sessions before this one are not known: {error}"
+                unknown = Advice.unknown()
+                return replace(unknown, notes=(*unknown.notes, words)), words
+            return advice.at_rest(doubt) if doubt else advice, doubt
 
-        if self._keeping.url is None:
-            return replace(Advice.none(), notes=(NO_HISTORY,))
-        try:
-            return await self._elsewhere(ask)
-        except StoreError as error:
-            words = f"sessions before this one are not known: {error}"
-            self._voice.say("record", words, severity=Event.WARNING)
-            unknown = Advice.unknown()
-            return replace(unknown, notes=(*unknown.notes, words))
+        advice, doubt = await self._elsewhere(ask)
+        if doubt:
+            self._voice.say("record", doubt, severity=Event.WARNING)
+        return advice
 
     async def make(
         self,

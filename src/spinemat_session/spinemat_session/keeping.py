@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,14 @@ class Keeping:
         database: URL; empty: a file in that folder; ``none``: no database.
         voice: to say what cannot be kept.
         mat: name of this mat: others may share folder and database.
+
+    Attributes:
+        url: of the database; None: no database.
     """
 
     def __init__(self, sessions: str, database: str, voice: Voice, mat: str) -> None:
         self._voice, self._mat = voice, mat
+        self._sessions = sessions
         self.url = database_of(sessions, database)
         self._writer: BackgroundWriter | None = None
         self._session = self._trouble = ""
@@ -97,6 +102,26 @@ class Keeping:
                     self._voice.say("record", words, severity=Event.WARNING)
         except (StoreError, InvalidInput) as error:
             self._voice.say("record", f"database: {error}", severity=Event.WARNING)
+
+    def folders_of(self, person_id: str) -> dict[str, datetime] | None:
+        """Sessions of a person that left a folder, and when each was last written to.
+
+        One that bears the person's name and cannot be read counts as theirs. None: sessions leave
+        no folders.
+        """
+        if not self._sessions:
+            return None
+        found = {}
+        for path in Path(self._sessions).glob(f"*-{escape(person_id)}*/session.json"):
+            try:
+                whose = json.loads(path.read_text(encoding="utf-8"))["person"]["id"]
+            except (OSError, ValueError, KeyError, TypeError):
+                whose = person_id
+            if whose == person_id:
+                with suppress(FileNotFoundError):  # it was deleted meanwhile
+                    when = datetime.fromtimestamp(path.stat().st_mtime)
+                    found[path.parent.name] = when.astimezone()
+        return found
 
     def begin(
         self, session_id: str, person_id: str, answers: dict[str, Any], folder: str, **more: Any

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from spinemat.backing_off import levels_at
 from spinemat.dosing import check_wait
-from spinemat.ledger import Advice, PastSession, advise
+from spinemat.ledger import REST, RESTING, Advice, PastSession, advise
 from spinemat.level_dose import Felt
 from spinemat.plan import SessionPlan
 from spinemat.session_programme import Programme, time_of
@@ -48,6 +49,36 @@ def advice_now(store: Store, person_id: str, programme: Programme, now: datetime
     advice = advise(sessions, now, programme.name, programme.weeks)
     check_wait(sum(time_of(phase).pressing for phase in programme.phases), advice)
     return advice
+
+
+def not_known(store: Store, person_id: str, now: datetime, kept: Mapping[str, datetime]) -> str:
+    """Say in a sentence which sessions left a folder and are not in the database; else nothing.
+
+    They are when the database was lost and made anew. What was done and reported in them stays
+    unknown until the database has a completed session that began `REST` after the last of them
+    (engineering choice).
+
+    Args:
+        store: the database.
+        person_id: whose.
+        now: with a time zone.
+        kept: sessions of the person of which there is a folder, and when each was written to last.
+
+    Raises:
+        StoreError: the database cannot say.
+    """
+    rows = store.sessions(person_id)
+    known = {row["id"] for row in rows}
+    lost = {k: when for k, when in kept.items() if k not in known and now - when < REMEMBERED}
+    if not lost:
+        return ""
+    last = max(lost, key=lost.__getitem__)
+    if any(r["state"] == "completed" and r["started"] > lost[last] + REST for r in rows):
+        return ""
+    return (
+        f"Not in the database, but with a folder: {len(lost)} sessions of this person, the last"
+        f" one {last}; what was done in them is not known: force × {RESTING:g}."
+    )
 
 
 def _past(session: StoredSession, now: datetime) -> PastSession:
