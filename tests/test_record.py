@@ -23,11 +23,13 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
+import yaml
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from click import ClickException
 
 from command_line import spinemat
+from people import HEALTHY
 from spinemat.allocation import allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
@@ -881,16 +883,71 @@ def test_people_are_enrolled_in_order_and_once(store: Store) -> None:
         store.enrol("p9", "trial", 42)
 
 
+def test_deleting_people_frees_no_number_and_forgets_no_seed(store: Store) -> None:
+    for i in range(4):
+        store.put_person(f"p{i}", {}, at=AT)
+    arms = [store.enrol(f"p{i}", "trial", 42) for i in range(2)]
+    for person in ("p1", "p0"):
+        store.delete_person(person)
+    with pytest.raises(InvalidInput, match="the one with which the trial trial began"):
+        store.enrol("p2", "trial", 43)
+    arms += [store.enrol(f"p{i}", "trial", 42) for i in (2, 3)]
+    assert arms == [allocate(42, i) for i in range(4)]
+
+
+def test_a_trial_of_version_3_goes_on_where_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(database.url) as store:
+        store.put_person("p0", {}, at=AT)
+        store.enrol("p0", "trial", 42)
+        with store.reading() as connection:
+            check = connection.execute(sa.text("SELECT seed_check FROM studies")).scalar()
+    fresh = Database("old", database.folder / "old", database.server)
+    fresh.folder.mkdir()
+    monkeypatch.setattr(opening_module, "VERSION", "0003")
+    Store(fresh.url).close()
+    monkeypatch.undo()
+    engine = make_engine(opening_module.database_url(fresh.url), 1.0)
+    rows = [("p0", "trial", 0, None), ("p4", "trial", 4, check), ("p5", None, None, None)]
+    with engine.begin() as connection:
+        for row in rows:
+            connection.execute(
+                sa.text("INSERT INTO persons VALUES (:i, NULL, :s, :n, '{}', :c)"),
+                dict(zip("isnc", row, strict=True)),
+            )
+    engine.dispose()
+    with Store(fresh.url) as store:
+        with pytest.raises(InvalidInput, match="the one with which the trial trial began"):
+            store.enrol("p5", "trial", 43)
+        assert store.enrol("p5", "trial", 42) == allocate(42, 5)
+        assert store.enrol("p4", "trial", 42) == allocate(42, 4)
+
+
+def test_who_is_excluded_gets_no_arm_and_their_screening_is_kept(tmp_path: Path) -> None:
+    url = str(tmp_path / "trial.db")
+    pregnant = HEALTHY | {"id": "q1", "conditions": [{"name": "pregnancy", "levels": []}]}
+    goal = RunSession.Goal(programme="daily_10", person=yaml.safe_dump(pregnant))
+    with pytest.raises(ClickException, match="screening: 'excluded"):
+        into_trial(goal, ("back", 11), url)
+    assert not goal.allocation
+    goal = RunSession.Goal(programme="daily_10", person=yaml.safe_dump(HEALTHY))
+    into_trial(goal, ("back", 11), url)
+    assert goal.allocation == allocate(11, 0), "the first number is still there"
+    with Store(url) as store, store.reading() as connection:
+        (kept,) = connection.execute(sa.select(Base.metadata.tables["screenings"])).mappings()
+    assert kept["verdict"] == "excluded" and "no session is possible" in kept["reasons"]
+
+
 def test_a_trial_from_enrolment_to_unsealing(tmp_path: Path) -> None:
     url = str(tmp_path / "trial.db")
     record = (PERSONS / "athlete_25.yaml").read_text()
     given = {}
     for i in range(12):
-        person = tmp_path / f"{i}.yaml"
-        person.write_text(re.sub(r"(?m)^id: .*", f"id: q{i}", record))
+        person = re.sub(r"(?m)^id: .*", f"id: q{i}", record)
         for visit in range(2):  # the second time they are in already
-            goal = RunSession.Goal(programme="daily_10")
-            into_trial(goal, person, ("back", 11), url)
+            goal = RunSession.Goal(programme="daily_10", person=person)
+            into_trial(goal, ("back", 11), url)
             assert goal.allocation == allocate(11, i)
             assert goal.programme == {"active": "daily_10", "sham": "sham"}[goal.allocation]
             given[f"q{i}-{visit}"] = goal.allocation
@@ -901,7 +958,7 @@ def test_a_trial_from_enrolment_to_unsealing(tmp_path: Path) -> None:
                 )  # fmt: skip
                 store.end_session(f"q{i}-{visit}", "completed", at=AT)
         with pytest.raises(ClickException, match="the one with which the trial back began"):
-            into_trial(goal, person, ("back", 12), url)
+            into_trial(goal, ("back", 12), url)
     assert abs(sum({"active": 1, "sham": -1}[arm] for arm in given.values())) <= 6
     status, listed = spinemat("record", "list", "--person", "q0", "--database", url)
     assert status == 0 and "(trial)" in listed

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import rclpy
+import sqlalchemy as sa
 import yaml
 from std_msgs.msg import Header
 
@@ -325,6 +326,17 @@ def test_a_mat_may_demand_that_everybody_is_screened(tmp_path: Path) -> None:
             node._check(session_goal())
         asked = RunSession.Goal(person=answers, programme="lower_back")
         assert node._check(asked)[0].screening is not None
+
+
+def test_whom_screening_refuses_is_kept(node: SessionOrchestrator, tmp_path: Path) -> None:
+    answers = HEALTHY | {"conditions": [{"name": "pregnancy", "levels": []}]}
+    handle = SimpleNamespace(request=RunSession.Goal(person=yaml.safe_dump(answers)))
+    _, result = finish(node, node._run(handle))  # type: ignore[arg-type]
+    assert "Pregnancy" in result.message and not result.session_id
+    node._keeping.close()
+    with Store(tmp_path / "sessions" / "spinemat.db") as store, store.reading() as connection:
+        (row,) = connection.execute(sa.text("SELECT * FROM screenings")).mappings()
+    assert row["verdict"] == "excluded" and row["person_id"] == HEALTHY["id"]
 
 
 @pytest.mark.parametrize("name", ["confirm", "screening"])

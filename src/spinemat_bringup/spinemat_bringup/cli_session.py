@@ -14,7 +14,6 @@ from spinemat_bringup.cli_common import (
     Cue,
     Interrupt,
     console,
-    input_errors,
     namespace_option,
     person_options,
     plain_errors,
@@ -97,8 +96,7 @@ def session_run(
         if trial is not None:
             if database is None:
                 raise click.UsageError("--trial needs a --database: the mat keeps none")
-            assert person_file is not None
-            into_trial(goal, person_file, trial, database)
+            into_trial(goal, trial, database)
         cue = Cue()
         client.listen("breathing/cue", cue.heard)
         with session_bar(cue) as show:
@@ -124,28 +122,30 @@ def _database(client: MatClient) -> str | None:
     return database_of(folder, url)
 
 
-def into_trial(
-    goal: RunSession.Goal, person_file: Path, trial: tuple[str, int], database: str
-) -> None:
-    """Take a person into a trial, if they are not in it yet, and give the goal what they get.
+def into_trial(goal: RunSession.Goal, trial: tuple[str, int], database: str) -> None:
+    """Screen a person, take them into a trial unless they are in it, and tell the goal the arm.
 
     Args:
-        goal: with the programme that the active arm gets; its arm and programme are set.
-        person_file: of the person.
+        goal: with the person's record and the programme of the active arm; its arm is set.
         trial: name and seed.
         database: URL.
 
     Raises:
-        click.ClickException: the file, the trial or the database does not allow it.
+        click.ClickException: the record, its screening, the trial or the database does not allow
+            it.
     """
-    from spinemat.questionnaire import load_person, to_mapping
+    from spinemat_session.intake import NotAllowed, prepare
     from spinemat_session.record import Store
 
-    with input_errors():
-        person = load_person(person_file)
+    now = datetime.now().astimezone()
     with record_errors(), Store(database) as store:
-        store.put_person(person.id, to_mapping(person), at=datetime.now().astimezone())
-        goal.allocation = store.enrol(person.id, *trial)
+        try:
+            person = prepare(goal, must_screen=True)
+        except NotAllowed as refused:
+            store.add_screening(refused.screening, refused.answers, at=now)
+            raise
+        store.put_person(person.person_id, person.answers, at=now)
+        goal.allocation = store.enrol(person.person_id, *trial)
     if goal.allocation == SHAM:
         goal.programme = SHAM
 

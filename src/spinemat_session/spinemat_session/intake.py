@@ -15,6 +15,20 @@ from spinemat_interfaces.action import RunSession
 NOT_SCREENED = "No screening: only measures of the body were given."
 
 
+class NotAllowed(InvalidInput):
+    """Screening does not allow a session; the message has the reasons.
+
+    Attributes:
+        screening: what it found.
+        answers: the person's record as plain data, for the database.
+    """
+
+    def __init__(self, screening: Screening, answers: dict[str, Any]) -> None:
+        words = screening.verdict.name.lower().replace("_", " ")
+        super().__init__("screening", f"{words}: {' '.join(screening.reasons)}", "allowed")
+        self.screening, self.answers = screening, answers
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A person who may be treated.
@@ -38,8 +52,8 @@ def prepare(request: RunSession.Goal, must_screen: bool) -> Prepared:
     """Check a session's goal and screen the person, who must be screened or may be.
 
     Raises:
-        InvalidInput: a field is not acceptable, or screening does not allow a session; the message
-            has the reasons.
+        InvalidInput: a field is not acceptable.
+        NotAllowed: screening does not allow a session.
     """
     if not request.person:
         if must_screen:
@@ -60,9 +74,7 @@ def prepare(request: RunSession.Goal, must_screen: bool) -> Prepared:
     if request.override_by or request.override_reason:
         override = Override(request.override_by, request.override_reason)
     found = screen(record, override)
+    answers = to_mapping(record)
     if found.verdict is not Verdict.ALLOWED:
-        words = found.verdict.name.lower().replace("_", " ")
-        raise InvalidInput("screening", f"{words}: {' '.join(found.reasons)}", "allowed")
-    return Prepared(
-        record.id, record.measures, Needs.of_answers(record, found), found, to_mapping(record)
-    )
+        raise NotAllowed(found, answers)
+    return Prepared(record.id, record.measures, Needs.of_answers(record, found), found, answers)

@@ -20,6 +20,7 @@ import numpy as np
 from spinemat.back_model import UP
 from spinemat.delivered import LevelDoses
 from spinemat.errors import InvalidInput
+from spinemat.screening import Screening
 from spinemat_interfaces.action import ScanSpine
 from spinemat_interfaces.msg import Event
 from spinemat_ros.files import write_whole
@@ -202,6 +203,10 @@ class Keeping:
         """Keep what the person reported, and what was done."""
         self._tell(lambda w: w.add_comfort(self._session, place, pain, at=clock(), action=action))
 
+    def screening(self, found: Screening, answers: dict[str, Any]) -> None:
+        """Keep what a screening found, whether a session follows or not."""
+        self._tell(lambda w: w.add_screening(found, answers, at=clock()), of_session=False)
+
     def event(self, kind: str, text: str) -> None:
         """Keep something that happened."""
         self._tell(lambda w: w.add_event(self._session, kind, text, at=clock()))
@@ -224,8 +229,8 @@ class Keeping:
         if self._writer is not None:
             self._writer.close()
 
-    def _tell(self, write: Callable[[BackgroundWriter], None]) -> None:
-        if self._writer is None or not self._session:
+    def _tell(self, write: Callable[[BackgroundWriter], None], *, of_session: bool = True) -> None:
+        if self._writer is None or (of_session and not self._session):
             return
         try:
             write(self._writer)

@@ -40,7 +40,7 @@ from spinemat_ros.node import Voice, declare, declare_layout, header, publisher,
 from spinemat_ros.script import Ending, ScriptServer
 from spinemat_ros.spin import run
 from spinemat_session.deciding import Decision
-from spinemat_session.intake import Prepared, prepare
+from spinemat_session.intake import NotAllowed, Prepared, prepare
 from spinemat_session.keeping import Keeping, new_folder
 from spinemat_session.treating import SessionEnded, Treatment, pressed_most
 
@@ -293,6 +293,8 @@ class SessionOrchestrator(Node):
             advice = await self._decision.look_back(person, programme)
             self._check_graph(request)  # another session may have begun meanwhile
         except InvalidInput as error:
+            if isinstance(error, NotAllowed):
+                self._keeping.screening(error.screening, error.answers)
             self._voice.say("refused", f"session: {error}", severity=Event.WARNING)
             return Ending.ABORTED, RunSession.Result(success=False, message=str(error))
         self._goal = handle
@@ -345,6 +347,7 @@ class SessionOrchestrator(Node):
         if person.screening is not None:
             found = person.screening
             self._voice.say("screening", f"screening: {found.verdict.name.lower()}", found.log())
+            self._keeping.screening(found, person.answers)
             if found.override is not None:
                 o = found.override
                 self._keeping.override(o.clinician, found.overridden, o.reason)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from spinemat_session.record.faults import StoreError
 
-VERSION = "0003"  # of the tables: the newest file in migrations/versions
+VERSION = "0004"  # of the tables: the newest file in migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 _PRAGMAS = (
     "journal_mode=WAL",

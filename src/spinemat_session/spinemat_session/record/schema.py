@@ -99,7 +99,35 @@ class Person(Base):
     study: Mapped[str | None] = mapped_column(info=STUDY)
     number: Mapped[int | None] = mapped_column(info=PRIVATE)  # of enrolment in the study, from 0
     intake: Mapped[dict[str, Any]]  # answers of the intake as they were checked
-    seed_check: Mapped[str | None] = mapped_column(info=HIDDEN)  # hash of the trial's seed
+
+
+class Study(Base):
+    """A trial, from the first person on who was taken in."""
+
+    __tablename__ = "studies"
+    __table_args__ = ({"info": PRIVATE},)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seed_check: Mapped[str | None] = mapped_column(info=HIDDEN)  # hash of its seed
+    next_number: Mapped[int]  # of the next person taken in; never falls
+
+
+class Screened(Base):
+    """One screening, whether a session followed or not."""
+
+    __tablename__ = "screenings"
+    __table_args__ = (Index(None, "person_id", "at"),)
+
+    id: Mapped[int] = _hash()
+    person_id: Mapped[str] = mapped_column(
+        ForeignKey("persons.id", ondelete="CASCADE"), info=PERSON
+    )
+    at: Mapped[datetime]
+    verdict: Mapped[str]  # allowed | needs_clinician | excluded
+    table_version: Mapped[int]  # of the questions and rules
+    reasons: Mapped[str] = mapped_column(info=PRIVATE)  # one sentence a line
+    clinician: Mapped[str | None] = mapped_column(info=PRIVATE)  # who gave an override
+    override_reason: Mapped[str | None] = mapped_column(info=PRIVATE)
 
 
 class Session(Base):

@@ -31,6 +31,7 @@ from spinemat_session.record.schema import (
     Base,
     Person,
     Session,
+    Study,
 )
 from spinemat_session.record.writes import Writes
 
@@ -235,7 +236,8 @@ class Store(Writes):
         """Take a person into a trial and return the arm, the same one if they are in already.
 
         The arm is not kept with the person: it follows from their number and the seed, of which
-        the record keeps a hash, so that a trial has one seed. See `spinemat.allocation`.
+        the record keeps a hash, so that a trial has one seed. A number is given once, also when
+        its person is deleted. See `spinemat.allocation`.
 
         Raises:
             InvalidInput: the person is in another trial, or the trial began with another seed,
@@ -249,20 +251,25 @@ class Store(Writes):
                 raise StoreError(self.where, "unknown", f"person {person_id}")
             if there.study not in (None, study):
                 raise InvalidInput("study", study, f"{there.study}, in which this person is")
-            begun = sa.select(Person.seed_check).where(
-                Person.study == study, Person.seed_check.is_not(None)
-            )
-            if connection.execute(begun.limit(1)).scalar() not in (None, check):
+            insert = (sqlite if self.file else postgresql).insert(Study)
+            new = insert.values(name=study, seed_check=check, next_number=0)
+            connection.execute(new.on_conflict_do_nothing())
+            begun = connection.execute(
+                sa.select(Study.seed_check, Study.next_number)
+                .where(Study.name == study)
+                .with_for_update()
+            ).one()
+            if begun.seed_check not in (None, check):
                 raise InvalidInput("seed", seed, f"the one with which the trial {study} began")
-            number = there.number
+            number, after = there.number, begun.next_number
             if number is None:
-                last = sa.select(sa.func.max(Person.number)).where(Person.study == study)
-                highest = connection.execute(last).scalar()
-                number = 0 if highest is None else highest + 1
+                number, after = after, after + 1
+                taken = sa.update(Person).where(Person.id == person_id)
+                connection.execute(taken.values(study=study, number=number))
             connection.execute(
-                sa.update(Person)
-                .where(Person.id == person_id)
-                .values(study=study, number=number, seed_check=check)
+                sa.update(Study)
+                .where(Study.name == study)
+                .values(seed_check=check, next_number=after)
             )
         return allocate(seed, number, arms, blocks)
 
@@ -385,6 +392,8 @@ class Store(Writes):
                     query = sa.select(table).join(Session).where(Session.id == session_id)
                 elif name == "sessions":
                     query = sa.select(table).where(table.c.id == session_id)
+                elif "session_id" not in table.c:
+                    continue
                 else:
                     query = sa.select(table).where(table.c.session_id == session_id)
                     query = query.order_by(*([table.c.at] if "at" in table.c else []))

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from spinemat.anatomy import LEVELS, TRUNK
 from spinemat.back_model import UP, means
+from spinemat.conditions import TABLE_VERSION
 from spinemat.errors import InvalidInput, choice, number
+from spinemat.screening import Screening
 from spinemat.stiffness import NECK_REGIONS
 from spinemat_session.record.note import Note, hashed
 
@@ -95,6 +97,27 @@ class Writes:
             group: such as a workplace programme.
         """
         self._write(Note("", _at(at), puts=(("persons", [_person(person_id, intake, group)]),)))
+
+    def add_screening(self, found: Screening, intake: Mapping[str, Any], *, at: datetime) -> None:
+        """Keep what a screening found, and the person as `put_person` does.
+
+        Args:
+            found: of the person.
+            intake: see `put_person`.
+            at: now.
+        """
+        override = found.override
+        row = {
+            "person_id": found.person,
+            "at": _at(at),
+            "verdict": found.verdict.name.lower(),
+            "table_version": TABLE_VERSION,
+            "reasons": _text("\n".join(found.reasons)),
+            "clinician": override and _text(override.clinician),
+            "override_reason": override and _text(override.reason),
+        }
+        person = _person(found.person, intake, None)
+        self._write(Note("", at, puts=(("persons", [person]), ("screenings", [hashed(row)]))))
 
     def begin_session(
         self,
