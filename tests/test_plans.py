@@ -32,7 +32,7 @@ from spinemat.errors import InvalidInput
 from spinemat.forecast import forecast, person_twin
 from spinemat.ledger import FIRST_WEEK, Advice, PastSession, advise
 from spinemat.level_dose import Felt, Needs
-from spinemat.plan import SessionPlan, edit
+from spinemat.plan import SessionPlan, edit, without_dose
 from spinemat.plan_record import plan_from_mapping, plan_to_mapping
 from spinemat.press_goal import Waveform, wave
 from spinemat.questionnaire import load_person
@@ -58,6 +58,21 @@ def test_plans_of_all_programmes_keep_all_limits(name: str) -> None:
         assert all(dose.why for dose in plan.levels)
         if name in ("sham", "contour"):
             assert plan.pressing == 0.0 and all(d.work == d.cycles == 0.0 for d in plan.levels)
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMMES))
+def test_a_sham_plan_takes_as_long_and_gives_nothing(name: str) -> None:
+    plan = planned(name, 0)
+    sham = without_dose(plan)
+    assert_within_limits(sham)
+    assert sham.pressing == 0.0 and all(d.work == d.cycles == 0.0 for d in sham.levels)
+    for a, b in zip(plan.steps, sham.steps, strict=True):
+        assert (a.kind, a.time, a.rest, a.breathing, a.breaths, a.detail) == (
+            b.kind, b.time, b.rest, b.breathing, b.breaths, b.detail
+        )  # fmt: skip
+        if a.goal is not None and b.goal is not None:
+            assert (a.goal.fingers == b.goal.fingers).all() and b.goal.preload.max() <= 2.0
+            assert (a.goal.gated, a.goal.waveform) == (b.goal.gated, b.goal.waveform)
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMMES))

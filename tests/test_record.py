@@ -949,12 +949,12 @@ def test_a_trial_from_enrolment_to_unsealing(tmp_path: Path) -> None:
             goal = RunSession.Goal(programme="daily_10", person=person)
             into_trial(goal, ("back", 11), url)
             assert goal.allocation == allocate(11, i)
-            assert goal.programme == {"active": "daily_10", "sham": "sham"}[goal.allocation]
+            assert goal.programme == "daily_10", "nothing but the allocation tells the arm"
             given[f"q{i}-{visit}"] = goal.allocation
             with Store(url) as store:
                 store.begin_session(
                     f"q{i}-{visit}", f"q{i}", {}, at=AT, programme=goal.programme,
-                    sham=goal.programme == "sham", allocation=goal.allocation,
+                    sham=goal.allocation == "sham", allocation=goal.allocation,
                 )  # fmt: skip
                 store.end_session(f"q{i}-{visit}", "completed", at=AT)
         with pytest.raises(ClickException, match="the one with which the trial back began"):

@@ -28,6 +28,7 @@ from planning import ADULT, FOLDER, felt
 from spinemat.back_model import UP
 from spinemat.conditions import DEMANDS
 from spinemat.errors import InvalidInput
+from spinemat.plan import PlanStep
 from spinemat_bringup import graph
 from spinemat_bringup.cli_common import Cue
 from spinemat_bringup.graph import GraphOptions, describe
@@ -143,11 +144,40 @@ def treated(folder: Path, hours: float, *pain: int) -> None:
 
 
 def test_a_session_of_a_trial_tells_no_arm(node: SessionOrchestrator) -> None:
-    told = begin(node, programme="sham", allocation="sham")
-    assert told and told[-1].phase == SessionState.INTAKE
-    assert {(s.programme, s.detail) for s in told} == {("(trial)", "(trial)")}
+    for arm in ("active", "sham"):
+        told = begin(node, programme="stable_spine", allocation=arm)
+        assert told and told[-1].phase == SessionState.INTAKE
+        assert {(s.programme, s.detail) for s in told} == {("(trial)", "(trial)")}
     told = begin(node, programme="sham")
     assert told[-1].programme == "sham" and told[-1].detail == "Contact without dose"
+
+
+def test_both_arms_of_a_trial_hear_and_wait_for_the_same(
+    node: SessionOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "spinemat_session.deciding.felt_by", lambda _scan: felt(ADULT, L4=1.5, T7=0.7)
+    )
+    monkeypatch.setattr(node, "_scan", Scanner(node))
+    heard, forces = [], []
+
+    async def nothing(_mass: float) -> None:
+        """In place of the supervisor's answer."""
+
+    async def run(step: PlanStep, start: int) -> int:
+        forces.append(float(step.goal.amplitude.max()))  # type: ignore[union-attr]
+        return start
+
+    monkeypatch.setattr(node, "_lower_limits", nothing)
+    monkeypatch.setattr(node._treatment, "run", run)
+    for arm in ("active", "sham"):
+        told = begin(node, programme="stable_spine", allocation=arm)
+        goal = node._goal.request  # type: ignore[union-attr]
+        finish(node, node._session(goal, *node._check(goal)))
+        heard.append([(s.phase, s.detail, node._planned) for s in told])
+        assert (max(forces) > 0.0) == (arm == "active")
+        forces.clear()
+    assert heard[0] == heard[1]
 
 
 def test_pain_in_a_scan_begins_it_again_with_less_force_there(node: SessionOrchestrator) -> None:
@@ -356,7 +386,7 @@ def test_pain_in_the_scan_is_in_the_plan(
     scan(node, 7)
     person, programme = node._check(node._goal.request)  # type: ignore[union-attr]
     share = node._treatment.share
-    made = node._decision.make("s", False, person, programme, ScanSpine.Result(), share)
+    made = node._decision.make("s", False, person, programme, ScanSpine.Result(), share, False)
     dose = {level.level: level for level in finish(node, made).levels}
     assert dose["L4"].cycles == 0.0 < dose["L1"].cycles
     assert "Comfort reports: at most 0% of the press limit." in dose["L4"].why

@@ -21,11 +21,12 @@ from spinemat.layout import REGIONS, MatLayout
 from spinemat.mobilisation import OnMat
 from spinemat.press_goal import PressGoal, wave
 from spinemat.programme_fields import Text
-from spinemat.session_programme import AROUND, FULL_TIME, MOST, QUICK_TIME, RESCAN_TIME
+from spinemat.session_programme import AROUND, FULL_TIME, MOST, PRELOAD, QUICK_TIME, RESCAN_TIME
 
 Array = NDArray[np.float64]
 
 MOST_RAISED = 1.5  # times a level's amplitude, largest edit at once (engineering choice)
+WITHOUT = "Sham: contact without dose, as long as the programme would press."
 TOE_END = {"neck": 3.5, "thoracic": 10.0, "lumbar": 10.0}  # N of a finger, as the definition says
 
 
@@ -258,6 +259,30 @@ def edit(
     )
     edits = (*plan.edits, Edit(level, factor, by, reason))
     return replace(plan, steps=steps, levels=levels, edits=edits)
+
+
+def without_dose(plan: SessionPlan) -> SessionPlan:
+    """The same plan as contact: fingers, sets, times, rests and breath stay, nothing presses.
+
+    For the sham arm of a trial: neither how long a session takes nor what it asks of the person
+    tells the arm.
+    """
+    steps = tuple(
+        step
+        if step.goal is None
+        else replace(
+            step,
+            goal=replace(
+                step.goal,
+                preload=np.minimum(step.goal.preload, PRELOAD),
+                amplitude=np.zeros_like(step.goal.amplitude),
+            ),
+            words=f"contact alone in place of {step.words}" if step.pressing else step.words,
+        )
+        for step in plan.steps
+    )
+    levels = tuple(LevelDose(dose.level, 0.0, 0.0, 0.0, (WITHOUT,)) for dose in plan.levels)
+    return replace(plan, steps=steps, levels=levels, notes=(WITHOUT, *plan.notes))
 
 
 def _room(on_mat: OnMat, goal: PressGoal, mine: NDArray[np.bool_], allowed: Array) -> float:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from spinemat_bringup.client import MatClient
     from spinemat_interfaces.action import RunSession
 
-SHAM = "sham"  # arm of a trial, and the programme that it gets
 ANSWERED = 5.0  # s of wall time for what a report of comfort leads to
 
 
@@ -61,7 +60,8 @@ session.add_command(session_report)
     "--trial",
     type=(str, int),
     metavar="NAME SEED",
-    help="The person is in a randomised trial: its seed decides between --programme and sham.",
+    help="The person is in a randomised trial: its seed decides between --programme and the same"
+    " as contact without dose.",
 )
 @click.option(
     "--database",
@@ -106,7 +106,11 @@ def session_run(
     console.print(result.message or "completed", soft_wrap=True)
     if result.folder:
         console.print(f"Record: {result.folder}", soft_wrap=True)
-    if result.success and result.folder:
+    if goal.allocation:
+        console.print(
+            "No report yet, as it tells the arm: spinemat session report FOLDER unseals."
+        )
+    elif result.success and result.folder:
         report_after(Path(result.folder), database)
     if not interrupt.wanted():
         sys.exit(130)
@@ -146,8 +150,6 @@ def into_trial(goal: RunSession.Goal, trial: tuple[str, int], database: str) -> 
             raise
         store.put_person(person.person_id, person.answers, at=now)
         goal.allocation = store.enrol(person.person_id, *trial)
-    if goal.allocation == SHAM:
-        goal.programme = SHAM
 
 
 def _goal(

@@ -15,7 +15,7 @@ from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat.ledger import Advice
-from spinemat.plan import SessionPlan, edit
+from spinemat.plan import SessionPlan, edit, without_dose
 from spinemat.plan_record import plan_to_mapping
 from spinemat.session_programme import Programme
 from spinemat_interfaces.action import ScanSpine
@@ -118,10 +118,12 @@ class Decision:
         programme: Programme,
         scan: ScanSpine.Result,
         share: NDArray[np.float64],
+        sham: bool,
     ) -> SessionPlan:
         """Make a plan, show it and wait until it is confirmed, where somebody has to.
 
-        `share` is what today's reports leave of the press limit, as in `Treatment`.
+        `share` is what today's reports leave of the press limit, as in `Treatment`. A `sham` plan
+        touches wherever it would press.
 
         Raises:
             SessionEnded: no plan is possible, it was declined, or the session is over.
@@ -129,9 +131,10 @@ class Decision:
 
         def think() -> SessionPlan:
             needs = replace(person.needs, ceilings=share)
-            return plan_session(
+            made = plan_session(
                 programme, self._layout, person.intake, felt_by(scan), needs, self.advice
             )
+            return without_dose(made) if sham else made
 
         try:
             self.plan = await self._elsewhere(think)

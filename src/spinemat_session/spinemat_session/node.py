@@ -49,7 +49,7 @@ PLANNING = 2.0  # s of drive time for the plan, so that a session repeats exactl
 ANSWER_TIME, ASKED = 1.0, 3  # s of drive time for the supervisor's answer; how often it is asked
 KEEP_TIME = 1.0  # s of drive time between two notes in the record
 SCANS = 3  # times that a scan is begun before a person who reports pain in each is let go (choice)
-SHAM = "sham"  # programme that touches without a dose
+SHAM = "sham"  # programme, or arm of a trial, that touches without a dose
 TRIAL = "(trial)"  # in place of a programme whose name or steps would tell the arm
 PRESSED = 3.0  # N on a finger, from which a level counts as pressed (engineering choice)
 
@@ -340,7 +340,7 @@ class SessionOrchestrator(Node):
             programme=programme.name,
             programme_version=str(programme.revision),
             software=__version__,
-            sham=programme.name == SHAM,
+            sham=SHAM in (programme.name, request.allocation),
             allocation=request.allocation or None,
         )
         self._enter(SessionState.INTAKE, TRIAL if self._sealed else programme.title)
@@ -369,7 +369,7 @@ class SessionOrchestrator(Node):
             confirm = request.confirm or self._must_confirm
             plan = await self._decision.make(
                 self._state.session_id, confirm, person, programme, scan,
-                self._treatment.share,
+                self._treatment.share, request.allocation == SHAM,
             )  # fmt: skip
             self._planned = plan.total + 3.0
             self._treatment.begin(plan.on_mat(self._layout))
