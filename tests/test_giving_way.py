@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from spinemat.delivered import Delivered
 from spinemat.errors import InvalidInput
 from spinemat.layout import load_layout
 from spinemat.mobilisation import OnMat, rhythm
+from spinemat.press_goal import PressGoal
 
 LAYOUT = load_layout(MAT)
 INTAKE = check_intake("male", 40.0, 1.756, 82.0)
@@ -21,10 +24,10 @@ LEVELS = expected_place(INTAKE).levels
 ON_MAT = OnMat(LAYOUT, 82.0, np.array([LEVELS[v] for v in UP]), np.full(LAYOUT.n, 0.01))
 
 
-def a_press() -> object:
-    rows = ON_MAT.rows("lumbar", None)
+def a_press(base: float = 2.0, peak: float = 9.0, most: int | None = None) -> PressGoal:
+    rows = ON_MAT.rows("lumbar", None)[:most]
     return rhythm(
-        ON_MAT, "together", rows, base=np.full(rows.size, 2.0), peak=np.full(rows.size, 9.0),
+        ON_MAT, "together", rows, base=np.full(rows.size, base), peak=np.full(rows.size, peak),
         rate=0.5, duration=20.0, gated=False,
     )  # fmt: skip
 
@@ -68,7 +71,8 @@ def test_a_lowered_goal_leaves_out_fingers_beside_a_level_that_hurts() -> None:
     half = lowered(ON_MAT, goal, np.where(np.arange(24) < 5, 0.5, 1.0))
     assert half is not None
     assert (half.amplitude <= goal.amplitude + 1e-12).all()
-    assert half.amplitude.min() == pytest.approx(0.5 * goal.amplitude.min())
+    whole = goal.preload + goal.amplitude
+    assert (half.preload + half.amplitude).min() == pytest.approx(0.5 * whole.min())
     share = np.ones(24)
     share[UP.index("L3")] = 0.0
     without = lowered(ON_MAT, goal, share)
@@ -76,6 +80,23 @@ def test_a_lowered_goal_leaves_out_fingers_beside_a_level_that_hurts() -> None:
     left = without.fingers // 2
     assert not ON_MAT.beside[left, UP.index("L3")].any() and left.size < goal.fingers.size
     assert lowered(ON_MAT, goal, np.zeros(24)) is None
+
+
+def test_after_pain_the_whole_force_falls_also_from_a_raised_base() -> None:
+    goal = a_press(base=8.0, peak=15.0, most=2)  # as grade IV presses
+    top = goal.preload + goal.amplitude
+    assert goal.preload.max() > 7.0
+    for pain, times, share in ((5.0, 1, 0.6), (5.0, 2, 0.36), (6.0, 3, 0.216)):
+        left = np.ones(24)
+        for _ in range(times):
+            left = after_report(left, pain, levels_at("lumbar"))
+        less = lowered(ON_MAT, goal, left)
+        assert less is not None
+        assert less.preload + less.amplitude == pytest.approx(np.maximum(share * top, 2.0))
+        assert less.preload == pytest.approx(np.maximum(share * goal.preload, 2.0))
+    touch = replace(goal, preload=np.full(goal.fingers.size, 2.0), amplitude=0.0 * goal.amplitude)
+    same = lowered(ON_MAT, touch, left)
+    assert same is not None and (same.preload == 2.0).all() and not same.amplitude.any()
 
 
 def test_the_dose_is_counted_from_what_the_fingers_feel() -> None:

@@ -17,6 +17,7 @@ from spinemat.layout import REGIONS
 from spinemat.ledger import PAIN, STRONG_PAIN
 from spinemat.mobilisation import OnMat
 from spinemat.press_goal import PressGoal
+from spinemat.session_programme import PRELOAD
 
 Array = NDArray[np.float64]
 
@@ -73,7 +74,7 @@ def after_report(share: Array, pain: float, levels: tuple[str, ...]) -> Array:
     """Lower the levels at which pain was reported.
 
     Args:
-        share: of the planned amplitudes that each level may have, L5 first, shape (24,).
+        share: of the planned force that each level may have, L5 first, shape (24,).
         pain: 0 to 10; below 4 nothing changes, from 7 on the levels are left out.
         levels: at which.
 
@@ -90,10 +91,13 @@ def after_report(share: Array, pain: float, levels: tuple[str, ...]) -> Array:
 def lowered(on_mat: OnMat, goal: PressGoal, share: Array) -> PressGoal | None:
     """A goal with less where levels may have less, without fingers that load a level left out.
 
+    The peak of a finger comes to its share of what was planned. What it holds between presses
+    does, too, but for the contact that a rhythm needs (`PRELOAD`).
+
     Args:
         on_mat: the person.
         goal: what was planned.
-        share: as of `after_report`.
+        share: of the force that each level may have, as of `after_report`.
 
     Returns:
         None when no finger is left.
@@ -103,11 +107,13 @@ def lowered(on_mat: OnMat, goal: PressGoal, share: Array) -> PressGoal | None:
     keep = mine > 0.0
     if not keep.any():
         return None
+    base = np.maximum(mine * goal.preload, np.minimum(goal.preload, PRELOAD))
+    peak = mine * (goal.preload + goal.amplitude)
     return replace(
         goal,
         fingers=goal.fingers[keep],
-        preload=goal.preload[keep],
-        amplitude=(goal.amplitude * mine)[keep],
+        preload=base[keep],
+        amplitude=np.maximum(peak - base, 0.0)[keep],
         phase=goal.phase[keep],
         expected=goal.expected[keep],
     )
