@@ -18,15 +18,17 @@ import pytest
 import rclpy
 import sqlalchemy as sa
 import yaml
+from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 
 from command_line import spinemat
 from graphs import session_goal
 from mats import MAT
 from people import HEALTHY
-from planning import ADULT, FOLDER, felt
+from planning import ADULT, FOLDER, LAYOUT, felt
 from spinemat.back_model import UP
 from spinemat.conditions import DEMANDS
+from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
 from spinemat.plan import PlanStep
 from spinemat_bringup import graph
@@ -34,6 +36,7 @@ from spinemat_bringup.cli_common import Cue
 from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import RunSession, ScanSpine
 from spinemat_interfaces.msg import BreathingCue, ComfortReport, FingerState, SessionState
+from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
 from spinemat_session.node import SessionOrchestrator
@@ -267,6 +270,74 @@ def test_the_terminal_leads_the_breath_only_while_somebody_says_so() -> None:
     assert cue(at(1.0)) == ""
     cue.heard(BreathingCue(header=at(2.0).header, text="breathe in"))
     assert cue(at(2.2)) == "breathe in" and cue(at(3.0)) == ""
+
+
+class Fingers:
+    """In place of the service `fingers/adjust`: answers as wanted, None for not at all."""
+
+    def __init__(self, *answers: bool | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[Adjust.Request] = []
+
+    def service_is_ready(self) -> bool:
+        return True
+
+    def remove_pending_request(self, _answer: RosFuture) -> None:
+        """Nothing is kept of it."""
+
+    def call_async(self, request: Adjust.Request) -> RosFuture:
+        self.asked.append(request)
+        answer, taken = RosFuture(), self.answers.pop(0)
+        if taken is not None:
+            answer.set_result(Adjust.Response(success=taken, message="0 press(es) adjusted"))
+        return answer
+
+
+def press(node: SessionOrchestrator, fingers: Fingers) -> Callable[[int], None]:
+    """Let a treatment press; returns what makes a number of drive cycles pass."""
+    plan = plan_session(node._programmes["lower_back"], LAYOUT, ADULT, felt(ADULT))
+    node._treatment._adjust = fingers  # type: ignore[assignment]
+    node._treatment.begin(plan.on_mat(LAYOUT))
+    node._treatment.pressing = next(s.goal for s in plan.steps if s.pressing)
+    node._treatment._taken = True
+    node._enter(SessionState.TREAT)
+
+    def pass_by(cycles: int) -> None:
+        zero = [0.0] * LAYOUT.n
+        for _ in range(cycles):
+            cycle = node._cycles.cycle + 1
+            node._cycles.seen(cycle)
+            node._treatment.on_fingers(FingerState(cycle=cycle, position=zero, force=zero))
+
+    return pass_by
+
+
+def test_a_lower_strength_is_told_until_the_fingers_take_it(node: SessionOrchestrator) -> None:
+    begin(node)
+    fingers = Fingers(None, False, True)
+    pass_by = press(node, fingers)
+    texts = said(node)
+    node._treatment.on_guarding(True)
+    pass_by(round(0.8 / LAYOUT.cycle))
+    assert [request.strength for request in fingers.asked] == [0.6, 0.6, 0.6]
+    assert sum("it is repeated: no answer" in text for text in texts) == 1
+
+
+def test_strength_and_area_may_be_lowered_between_presses(node: SessionOrchestrator) -> None:
+    begin(node)
+    request = Adjust.Request(strength=0.5, rate=np.nan, regions=["lumbar"])
+    answer = node._on_adjust(request, Adjust.Response())
+    assert not answer.success and "in TREAT and PAUSED" in answer.message
+    fingers = Fingers(True)
+    pass_by = press(node, fingers)
+    goal, node._treatment.pressing = node._treatment.pressing, None
+    assert node._on_adjust(request, Adjust.Response()).success and not fingers.asked
+    fast = Adjust.Request(strength=np.nan, rate=2.0)
+    assert "0.2 to 1.5 Hz" in node._on_adjust(fast, Adjust.Response()).message
+    node._treatment.pressing = goal
+    pass_by(1)
+    (told,) = fingers.asked
+    assert told.strength == 0.5 and list(told.regions) == ["lumbar"]
 
 
 def test_waiting_and_pauses_leave_the_time_left_as_it_is(node: SessionOrchestrator) -> None:

@@ -209,7 +209,7 @@ def session_resume(namespace: str) -> None:
 )
 @namespace_option
 def session_adjust(strength: float, rate: float, regions: tuple[str, ...], namespace: str) -> None:
-    """Change strength, rate or area while a press runs, never above what was planned."""
+    """Change strength, rate or area of the treatment, never above what was planned."""
     from spinemat_bringup.client import MatClient
 
     with plain_errors(), MatClient(namespace) as client:

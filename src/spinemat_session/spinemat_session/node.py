@@ -237,6 +237,8 @@ class SessionOrchestrator(Node):
     def _on_adjust(self, request: Adjust.Request, response: Adjust.Response) -> Any:
         """Check here and pass on: a service that waits for another would block this executor."""
         try:
+            if self._state.phase not in (SessionState.TREAT, SessionState.PAUSED):
+                raise InvalidInput("adjust", PHASES[self._state.phase], "in TREAT and PAUSED")
             response.message = self._treatment.adjust(request)
         except InvalidInput as error:
             response.success, response.message = False, str(error)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.task import Future
 
 from spinemat.back_model import UP
 from spinemat.backing_off import GuardedStrength, after_report, levels_at, lowered
@@ -18,7 +19,7 @@ from spinemat.layout import REGIONS
 from spinemat.ledger import PAIN
 from spinemat.mobilisation import OnMat
 from spinemat.plan import PlanStep
-from spinemat.press_goal import GAP, PressGoal
+from spinemat.press_goal import GAP, PressGoal, Waveform
 from spinemat_interfaces.action import Press
 from spinemat_interfaces.msg import BreathingCue, Event, FingerState, SessionState
 from spinemat_interfaces.srv import Adjust
@@ -31,7 +32,8 @@ CUE_CYCLES = 25  # breathing/cue at 10 Hz
 INHALE = 0.4  # of a led breath (engineering choice: quiet breathing, as the rhythm expects it)
 CHANGE = 0.02  # of the strength that is worth an adjustment
 LOOK = 5  # cycles between two looks while waiting
-SLOWEST = 0.2  # Hz, of a rhythm that is adjusted
+SLOWEST, FASTEST = 0.2, 1.5  # Hz, of a rhythm that is adjusted: as programmes may ask
+TAKEN = 0.2  # s of drive time in which fingers say that they took an adjustment (choice)
 
 
 class SessionEnded(RuntimeError):
@@ -93,6 +95,8 @@ class Treatment:
         self._latest: PressGoal | None = None
         self._stale = False
         self._asked = self._sent = Asked()
+        self._unsure: tuple[Future, int, Asked] | None = None  # answer, from when, what was before
+        self._refused = False  # that fingers did not take an adjustment was said
         self._taken = False  # the running goal was taken by the fingers
         self._guarded = GuardedStrength()
         self._guarding = False
@@ -182,18 +186,17 @@ class Treatment:
     def adjust(self, request: Adjust.Request) -> str:
         """Change what is pressed from now on, within the plan; return what is in force.
 
-        Strength and regions hold for the whole session, the rate for what presses as fast.
+        All of it holds for the rest of the session, also when it is asked for between two presses.
 
         Raises:
-            InvalidInput: nothing presses now, or a value is not acceptable.
+            InvalidInput: a value is not acceptable.
         """
         goal, asked = self.pressing, self._asked
-        if goal is None:
-            raise InvalidInput("adjust", "no press", "while fingers press, in TREAT")
         if not np.isnan(request.strength):
             asked = asked._replace(strength=number("strength", request.strength, 0.0, 1.0))
         if not np.isnan(request.rate):
-            asked = asked._replace(rate=number("rate", request.rate, SLOWEST, goal.rate, "Hz"))
+            most = FASTEST if goal is None else goal.rate
+            asked = asked._replace(rate=number("rate", request.rate, SLOWEST, most, "Hz"))
         for region in request.regions:
             choice("regions", region, REGIONS)
         if request.regions:
@@ -201,22 +204,46 @@ class Treatment:
         if not self._adjust.service_is_ready():
             raise InvalidInput("graph", "fingers/adjust is missing", "finger_actuation runs")
         self._asked = asked
-        self._tell(goal)
+        if goal is not None:
+            self._tell(goal)
         return asked.words
 
     def _tell(self, goal: PressGoal) -> None:
-        """Tell the fingers what to press of the goal, if that is new.
+        """Tell the fingers what to press of the goal, if that is new or they did not take it.
 
-        Before they have taken the goal they would not know what it is about.
+        Before they have taken the goal they would not know what it is about, and contact has
+        nothing that could be adjusted.
         """
+        self._check_taken()
         now = self._asked._replace(strength=self.strength)
         full = now.strength >= 1.0 > self._sent.strength
         less = abs(now.strength - self._sent.strength) >= CHANGE
-        if self._taken and (full or less or now[1:] != self._sent[1:]):
+        rhythm = self._taken and goal.waveform is not Waveform.CONTACT
+        if rhythm and (full or less or now[1:] != self._sent[1:]):
             rate = max(min(now.rate, goal.rate), SLOWEST)
             request = Adjust.Request(strength=now.strength, rate=rate, regions=list(now.regions))
-            self._adjust.call_async(request)
+            answer = self._adjust.call_async(request)
+            self._unsure = answer, self._cycles.cycle, self._sent
             self._sent = now
+
+    def _check_taken(self) -> None:
+        """Forget an adjustment that the fingers refused or did not hear: it is repeated then."""
+        if self._unsure is None:
+            return
+        answer, since, before = self._unsure
+        if self._cycles.cycle < since + round(TAKEN / self._on_mat.layout.cycle):
+            return
+        self._unsure = None
+        told = answer.result() if answer.done() else None
+        taken = told is not None and told.success
+        if not taken:
+            self._adjust.remove_pending_request(answer)
+            self._sent = before
+            if not self._refused:
+                why = told.message if told is not None else "no answer"
+                words = f"the fingers did not take an adjustment, it is repeated: {why}"
+                self._voice.say("adjust", words, severity=Event.WARNING)
+        self._refused = not taken
 
     def _pressing(self, goal: PressGoal) -> NDArray[np.bool_]:
         """Fingers of a goal in regions that press, shape (m,)."""
@@ -295,7 +322,7 @@ class Treatment:
 
     async def _one(self, goal: PressGoal) -> Press.Result:
         self.pressing = self._latest = goal
-        self._sent, self._stale = Asked(), False
+        self._sent, self._unsure, self._stale = Asked(), None, False
         self._taken = False
         self._rhythm, self._settling = False, None
         try:
