@@ -35,7 +35,13 @@ from spinemat_bringup import graph
 from spinemat_bringup.cli_common import Cue
 from spinemat_bringup.graph import GraphOptions, describe
 from spinemat_interfaces.action import RunSession, ScanSpine
-from spinemat_interfaces.msg import BreathingCue, ComfortReport, FingerState, SessionState
+from spinemat_interfaces.msg import (
+    BreathingCue,
+    ComfortReport,
+    FingerState,
+    SafetyState,
+    SessionState,
+)
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
@@ -323,6 +329,23 @@ def test_a_lower_strength_is_told_until_the_fingers_take_it(node: SessionOrchest
     assert sum("it is repeated: no answer" in text for text in texts) == 1
 
 
+def test_what_happens_in_a_session_is_in_the_database(
+    node: SessionOrchestrator, tmp_path: Path
+) -> None:
+    begin(node)
+    pass_by = press(node, Fingers(True))
+    node._treatment.on_guarding(True)
+    pass_by(1)
+    for _ in range(2):
+        node._on_safety(SafetyState(state=SafetyState.STOPPED, cause="hand", detail="let go"))
+    node._keeping.end("safety stop", 1)
+    node._keeping.close()
+    with Store(tmp_path / "sessions" / "spinemat.db") as store:
+        events = store.session(node._state.session_id)["events"]
+    assert [event["kind"] for event in events] == ["phase", "phase", "back_off", "stop"]
+    assert events[-1]["text"] == "hand: let go"
+
+
 def test_strength_and_area_may_be_lowered_between_presses(node: SessionOrchestrator) -> None:
     begin(node)
     request = Adjust.Request(strength=0.5, rate=np.nan, regions=["lumbar"])
@@ -364,7 +387,8 @@ def test_what_a_person_says_in_words_is_kept(node: SessionOrchestrator, tmp_path
     node._on_comfort(ComfortReport(pain=2, place="L4", words="it burns\n"))
     node._keeping.close()
     with Store(tmp_path / "sessions" / "spinemat.db") as store:
-        (event,) = store.session(node._state.session_id)["events"]
+        phase, event = store.session(node._state.session_id)["events"]
+    assert phase["kind"] == "phase" and phase["text"].startswith("INTAKE")
     assert event["text"] == "pain 2 of 10 at L4: noted (in their words: it burns)"
 
 

@@ -152,10 +152,11 @@ class Keeping:
             words = f"session.json not written: {error.strerror}"
             self._voice.say("record", words, severity=Event.WARNING)
 
-    def phase(self, name: str) -> None:
-        """Note the phase."""
+    def phase(self, name: str, words: str) -> None:
+        """Note the phase, and keep what was said of it."""
         if name != "IDLE":
             self._tell(lambda w: w.note_progress(self._session, at=clock(), phase=name))
+            self.event("phase", words)
 
     def plan(self, plan: dict[str, Any], steps: list[str]) -> None:
         """Keep the plan."""

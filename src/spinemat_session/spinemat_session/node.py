@@ -103,8 +103,9 @@ class SessionOrchestrator(Node):
         self._retract = ActionCall(self, Retract, "fingers/retract")
         self._press = ActionCall(self, Press, "fingers/press")
         self._treatment = Treatment(
-            self, self._voice, self._cycles, self._press, self._unwanted, self._why, self._enter
-        )
+            self, self._voice, self._keeping, self._cycles, self._press, self._unwanted, self._why,
+            self._enter,
+        )  # fmt: skip
         self._decision = Decision(
             self, self._layout, self._voice, self._keeping, self._cycles, self._unwanted,
             self._why, self._enter,
@@ -158,7 +159,10 @@ class SessionOrchestrator(Node):
             self._state.level = level if force >= PRESSED and not self._sealed else ""
 
     def _on_safety(self, msg: SafetyState) -> None:
-        self._safety = msg
+        before, self._safety = self._safety, msg
+        stopped = SafetyState.STOPPED
+        if msg.state == stopped and (before is None or before.state != stopped):
+            self._keeping.event("stop", f"{msg.cause}: {msg.detail}")
 
     def _on_guarding(self, msg: Guarding) -> None:
         self._treatment.on_guarding(msg.active)
@@ -207,7 +211,7 @@ class SessionOrchestrator(Node):
         name = PHASES[phase]
         words = f"{name}{': ' if detail else ''}{detail}"
         self._voice.say("phase", words, {"phase": name})
-        self._keeping.phase(name)
+        self._keeping.phase(name, words)
         self._tell()
 
     def _unwanted(self) -> bool:

@@ -26,6 +26,7 @@ from spinemat_interfaces.srv import Adjust
 from spinemat_ros.calls import ActionCall, CycleWaiter, press_message
 from spinemat_ros.codec import floats
 from spinemat_ros.node import Voice, header, publisher
+from spinemat_session.keeping import Keeping
 
 MIN_PIECE = 1.0  # s: a shorter rest of a press is not resumed
 CUE_CYCLES = 25  # breathing/cue at 10 Hz
@@ -66,6 +67,7 @@ class Treatment:
     Args:
         node: it belongs to.
         voice: to say what happens.
+        keeping: keeps how it gave way.
         cycles: to wait for.
         press: the action.
         unwanted: whether the session should end.
@@ -77,13 +79,14 @@ class Treatment:
         self,
         node: Node,
         voice: Voice,
+        keeping: Keeping,
         cycles: CycleWaiter,
         press: ActionCall,
         unwanted: Callable[[], bool],
         why: Callable[[str], str],
         enter: Callable[[int, str], None],
     ) -> None:
-        self._node, self._voice, self._cycles = node, voice, cycles
+        self._node, self._voice, self._keeping, self._cycles = node, voice, keeping, cycles
         self._unwanted, self._why, self._enter = unwanted, why, enter
         self._press = press
         self._adjust = node.create_client(Adjust, "fingers/adjust")
@@ -139,6 +142,7 @@ class Treatment:
         if self._guarded.value < before:
             words = f"protective tension: strength lowered to {self.strength:.0%}"
             self._voice.say("back_off", words, {"strength": self.strength}, Event.WARNING)
+            self._keeping.event("back_off", words)
         self._tell(goal)
         if self._rhythm:
             moving = np.zeros(self._on_mat.layout.n, dtype=bool)

@@ -41,7 +41,7 @@ SHIFT = 180  # days at most, back or forth (engineering choice)
 CODES = frozenset(
     (
         *MEASURED, *REGIONS, *CONDITIONS, *PLACES, *WHEN, *REPETITIVE_LOAD, *POSTURES, *ACTIVITIES,
-        *GOALS, "female", "male", "adjust", "comfort", "phase", "plan", "stop",
+        *GOALS, "female", "male", "adjust", "back_off", "comfort", "phase", "plan", "stop",
     )
 )  # fmt: skip
 
