@@ -45,6 +45,7 @@ from spinemat_interfaces.msg import (
 from spinemat_interfaces.srv import Adjust
 from spinemat_ros.codec import stamp
 from spinemat_ros.script import start
+from spinemat_session.keeping import Keeping
 from spinemat_session.node import SessionOrchestrator
 from spinemat_session.record import Dose, Store
 from spinemat_session.treating import SessionEnded
@@ -462,6 +463,18 @@ def test_whom_screening_refuses_is_kept(node: SessionOrchestrator, tmp_path: Pat
     with Store(tmp_path / "sessions" / "spinemat.db") as store, store.reading() as connection:
         (row,) = connection.execute(sa.text("SELECT * FROM screenings")).mappings()
     assert row["verdict"] == "excluded" and row["person_id"] == HEALTHY["id"]
+
+
+def test_hosts_whose_mats_have_the_same_namespace_share_a_database(tmp_path: Path) -> None:
+    url = str(tmp_path / "shared.db")
+    with orchestrator(tmp_path / "one", database=url) as one:
+        begin(one)
+        assert one._keeping._writer is not None and one._keeping._writer.flush(60.0)
+        for folder, state in (("two", "running"), ("one/sessions", "broken_off")):
+            Keeping(str(tmp_path / folder), url, one._voice, "mat").close()  # it starts
+            with Store(url) as store:
+                (row,) = store.sessions("p1")
+            assert row["state"] == state, folder
 
 
 @pytest.mark.parametrize("name", ["confirm", "screening"])

@@ -13,6 +13,8 @@ from datetime import datetime
 from glob import escape
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
+from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,21 @@ def database_of(sessions: str, database: str) -> str | None:
     return database or str(Path(sessions) / FILE)
 
 
+def mat_name(namespace: str, sessions: str) -> str:
+    """Name of a mat in a database, where mats of other hosts may have the same namespace.
+
+    The namespace, and an id that a mat gives itself in its sessions' folder, so that it holds when
+    the host changes, as containers do; the host's name where that cannot be written.
+    """
+    path = Path(sessions) / f".{namespace.replace('/', '.')}.mat-id"
+    try:
+        if not path.exists():
+            write_whole(path, token_hex(4))
+        return f"{namespace}@{path.read_text(encoding='utf-8')}"
+    except (OSError, UnicodeDecodeError):
+        return f"{namespace}@{gethostname()}"
+
+
 def new_folder(sessions: str, name: str) -> Path:
     """Make the folder of a new session; where the name is taken, a number follows it.
 
@@ -67,14 +84,14 @@ class Keeping:
         sessions: folder of the sessions; empty: none is kept.
         database: URL; empty: a file in that folder; ``none``: no database.
         voice: to say what cannot be kept.
-        mat: name of this mat: others may share folder and database.
+        namespace: of this mat: others may share folder and database.
 
     Attributes:
         url: of the database; None: no database.
     """
 
-    def __init__(self, sessions: str, database: str, voice: Voice, mat: str) -> None:
-        self._voice, self._mat = voice, mat
+    def __init__(self, sessions: str, database: str, voice: Voice, namespace: str) -> None:
+        self._voice = voice
         self._sessions = sessions
         self.url = database_of(sessions, database)
         self._writer: BackgroundWriter | None = None
@@ -83,13 +100,14 @@ class Keeping:
         self._folder: Path | None = None
         self.kept: dict[str, Any] = {}
         if self.url is not None:
-            self._recover(sessions)
+            mat = mat_name(namespace, sessions)
+            self._recover(sessions, mat)
             self._writer = BackgroundWriter(self.url, sessions, mat=mat)
 
-    def _recover(self, sessions: str) -> None:
+    def _recover(self, sessions: str, mat: str) -> None:
         assert self.url is not None
         try:
-            with Store(self.url, mat=self._mat) as store:
+            with Store(self.url, mat=mat) as store:
                 for left in store.recover(sessions):
                     self._voice.say(
                         "broken_off",

@@ -183,10 +183,11 @@ class Store(Writes):
             The sessions that were broken off, oldest first; `troubles` says what is unreadable.
         """
         self.troubles.clear()
+        mine = (self.mat, self.mat.partition("@")[0])  # as earlier versions named it
         for path in sorted(Path(journals).glob(f"*{ENDING}")) if journals else ():
             try:
                 notes, wrong = read_notes(path)
-                if not (notes or wrong) or self._mat_of(notes) not in ("", self.mat):
+                if not (notes or wrong) or self._mat_of(notes) not in ("", *mine):
                     continue  # another mat's, or one that somebody has just begun
                 self.apply(notes)
                 if not wrong:
@@ -199,7 +200,7 @@ class Store(Writes):
             self.troubles.append(wrong)
             with contextlib.suppress(OSError):  # to be looked at, and not again every time
                 path.rename(path.with_name(f"{path.name}{UNREADABLE}"))
-        left = (Session.state == "running") & (Session.mat == self.mat)
+        left = (Session.state == "running") & Session.mat.in_(mine)
         columns = (Session.id, Session.person_id, Session.programme, Session.phase)
         with self._writing() as connection:
             found = connection.execute(
