@@ -245,7 +245,7 @@ def test_sessions_that_the_database_lost_leave_half_of_the_force(
     treated(tmp_path, 30.0, 8)
     texts = said(node)
     begin(node)
-    assert lost in texts[0] and "force × 0.5" in texts[0]
+    assert lost in texts[0] and "force at most × 0.5" in texts[0]
     advice = node._decision.advice
     wanted = {v: 0.5 for v in UP}
     assert dict(zip(UP, advice.share, strict=True)) == wanted and texts[0] in advice.why[0]

@@ -77,7 +77,7 @@ def not_known(store: Store, person_id: str, now: datetime, kept: Mapping[str, da
         return ""
     return (
         f"Not in the database, but with a folder: {len(lost)} sessions of this person, the last"
-        f" one {last}; what was done in them is not known: force × {RESTING:g}."
+        f" one {last}; what was done in them is not known: force at most × {RESTING:g}."
     )
 
 
