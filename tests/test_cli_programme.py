@@ -15,6 +15,7 @@ import yaml
 from command_line import spinemat
 from people import HEALTHY, PERSONS
 from planning import FOLDER, PROGRAMMES
+from spinemat.back_model import UP
 from spinemat.conditions import CONDITIONS
 from spinemat.questionnaire import Comfort, load_person
 from spinemat.session_programme import PATTERNS
@@ -124,6 +125,68 @@ def test_a_felt_back_changes_the_forecast_and_its_reasons() -> None:
     assert status == 0
     assert "Stiffness not known here" in before and "of the own trend" not in before
     assert "of the own trend" in felt
+
+
+def test_a_forecast_is_judged_by_what_this_person_may_bear(tmp_path: Path) -> None:
+    file = tmp_path / "forecast.json"
+    status, output = spinemat(
+        "programme", "forecast", "lower_back", "--person", PERSONS / "degeneration_45.yaml",
+        "--json", file,
+    )  # fmt: skip
+    assert status == 0
+    lines = [line.replace("│", " ").split() for line in output.splitlines()]
+    limits = {row[0]: row[2] for row in lines if len(row) == 6 and row[0] in UP}
+    assert limits == {"L1": "30.0", "L2": "30.0", "L3": "25.5", "L4": "21.0", "L5": "21.0"}
+    found = json.loads(file.read_text())
+    shares = [f / m for f, m in zip(found["forecast"]["force"], found["limit"], strict=True) if f]
+    (share,) = (c["value"] for c in found["checks"] if "this person's limit" in c["name"])
+    assert share == pytest.approx(max(shares)) and 0.2 < share <= 0.95
+
+
+def test_a_forecast_knows_the_persons_last_scan_and_sessions(tmp_path: Path) -> None:
+    """The dose of two hours ago is rested on, and a third session on a day is too early."""
+    database, file = tmp_path / "spinemat.db", tmp_path / "forecast.json"
+    forecast = ("programme", "forecast", "lower_back", "--person", PERSONS / "athlete_25.yaml",
+                "--json", file)  # fmt: skip
+
+    def seen(*more: Any) -> tuple[str, dict[str, Any]]:
+        status, output = spinemat(*forecast, *more)
+        assert status == 0, output
+        return output, json.loads(file.read_text())
+
+    assert spinemat(*forecast, "--database", database)[0] == 1 and not database.exists()
+    _, of_first = seen()
+    now = datetime.now(timezone.utc)
+
+    def came(store: Store, name: str, hours: float, stiffness: float) -> None:
+        at = now - timedelta(hours=hours)
+        store.begin_session(name, "athlete-25", {"age": 25}, at=at, programme="lower_back")
+        scan = [
+            MeasuredLevel(level, stiffness, 0.05 * stiffness, 2e3, level != "L1")
+            for level in ("L1", "L2", "L3", "L4", "L5")
+        ]
+        store.add_levels(name, "before", scan, at=at)
+        store.add_levels(name, "after", [MeasuredLevel("L4", 5e3, 2e2, 6e2, True)], at=at)
+        store.add_dose(name, [Dose("L4", 3.0, 20.0, 60.0, 40)], at=at)
+        store.end_session(name, "completed", at=at + timedelta(minutes=20))
+
+    with Store(database) as store:
+        store.begin_session("other", "someone", {"age": 45}, at=now, programme="lower_back")
+        store.end_session("other", "completed", at=now)
+        output, of_other = seen("--database", database)
+        assert "the record has no scan of athlete-25" in output
+        assert of_other["forecast"] == of_first["forecast"]
+        came(store, "s1", 50.0, 9e3)
+        came(store, "s2", 3.0, 12e3)
+    output, later = seen("--database", database)
+    assert f"as felt on {(now - timedelta(hours=3.0)).date()}" in output
+    assert "Stiffness 12.0 ± 0.6 N/mm" in output and "Stiffness not known here" in output
+    assert later["limit"][1] == pytest.approx(0.5 * of_first["limit"][1])  # L4 rests
+    assert later["forecast"]["force"][1] < of_first["forecast"]["force"][1]
+    with Store(database) as store:
+        came(store, "s3", 1.0, 12e3)
+    status, output = spinemat(*forecast, "--database", database)
+    assert status == 1 and "a session now" in output
 
 
 def test_a_course_is_forecast_at_its_gentle_beginning() -> None:

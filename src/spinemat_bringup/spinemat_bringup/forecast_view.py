@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from spinemat.anatomy import region_of
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
+from spinemat.session_programme import MOST
 from spinemat_bringup.cli_common import console
 from spinemat_bringup.cli_person import bullets, spans
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from spinemat.plan import SessionPlan
 
 
-def show_forecast(plan: SessionPlan, result: Forecast, layout: MatLayout) -> None:
-    """Print what each level is expected to get, why, and the notes."""
-    limit = _limit(layout)
+def show_forecast(plan: SessionPlan, result: Forecast, limit: NDArray[np.float64]) -> None:
+    """Print what each level is expected to get beside `own_limits`, why, and the notes."""
     table = Table(
         title="Expected at each level, the most of the session",
         title_justify="left",
@@ -37,12 +36,13 @@ def show_forecast(plan: SessionPlan, result: Forecast, layout: MatLayout) -> Non
     for i, dose in enumerate(plan.levels):
         figures = (
             f"{result.force[i]:.1f}",
-            f"{limit[i]:g}",
+            f"{limit[i]:.1f}",
             f"{1e3 * result.indentation[i]:.1f}",
             f"{result.work[i]:.1f}",
             f"{dose.cycles:.0f}",
         )
-        rows.append((dose.level, figures if dose.cycles else ("–", f"{limit[i]:g}", "", "", "")))
+        unpressed = ("–", "–" if np.isnan(limit[i]) else f"{limit[i]:.1f}", "", "", "")
+        rows.append((dose.level, figures if dose.cycles else unpressed))
     for levels, cells in spans(reversed(rows)):
         table.add_row(levels, *cells)
     console.print(table)
@@ -57,8 +57,8 @@ def show_forecast(plan: SessionPlan, result: Forecast, layout: MatLayout) -> Non
         bullets(plan.notes)
 
 
-def draw_forecast(title: str, result: Forecast, layout: MatLayout, path: Path) -> None:
-    """Draw the force at each level, head first, beside the press limit, as a PNG.
+def draw_forecast(title: str, result: Forecast, limit: NDArray[np.float64], path: Path) -> None:
+    """Draw the force at each level, head first, beside `own_limits`, as a PNG.
 
     Raises:
         InvalidInput: the file cannot be written.
@@ -69,12 +69,14 @@ def draw_forecast(title: str, result: Forecast, layout: MatLayout, path: Path) -
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(10, 4))
-    limit = _limit(layout)
     places = np.arange(len(UP))
     axes.bar(places, result.force[::-1], color="C0", label="expected, largest of a finger")
-    axes.step(places, limit[::-1], where="mid", color="C3", label="press limit of a finger")
+    axes.hlines(
+        limit[::-1], places - 0.5, places + 0.5, color="C3",
+        label="limit of a finger for this person, today",
+    )  # fmt: skip
     axes.set_xticks(places, UP[::-1])
-    axes.set(title=title, ylabel="force, N", ylim=(0.0, 1.15 * limit.max()))
+    axes.set(title=title, ylabel="force, N", ylim=(0.0, 1.15 * max(np.nanmax(limit), 1.0)))
     axes.legend(loc="upper left")
     figure.tight_layout()
     try:
@@ -86,13 +88,12 @@ def draw_forecast(title: str, result: Forecast, layout: MatLayout, path: Path) -
         pyplot.close(figure)
 
 
-def share_of_limit(plan: SessionPlan, layout: MatLayout) -> float:
-    """Largest force of any finger over its press limit, in the whole plan."""
-    goals = [step.goal for step in plan.steps if step.goal is not None]
-    shares = [(g.preload + g.amplitude) / layout.press_limit[g.fingers] for g in goals]
-    return max((float(share.max()) for share in shares), default=0.0)
+def own_limits(plan: SessionPlan, layout: MatLayout) -> NDArray[np.float64]:
+    """Limit of a finger at each level for this person and today, L5 first, shape (24,), N.
 
-
-def _limit(layout: MatLayout) -> NDArray[np.float64]:
-    """Press limit of a finger at each level, L5 first, shape (24,), N."""
-    return np.array([layout.press_limits[region_of(level)] for level in UP])
+    The press limit times what screening, age, comfort and the ledger leave of it, at the rows that
+    load the level; a plan stays within `MOST` of it. NaN where no row loads it.
+    """
+    beside = plan.on_mat(layout).beside
+    most = (beside * plan.allowed[::2, None]).max(axis=0) / MOST
+    return np.where(beside.any(axis=0), most, np.nan)

@@ -42,6 +42,13 @@ class Comfort(NamedTuple):
     action: str
 
 
+class LastScan(NamedTuple):
+    """The last scan before a treatment: its day; stiffness and standard error by level, N/m."""
+
+    day: date
+    levels: dict[str, tuple[float, float]]
+
+
 @dataclass(frozen=True)
 class PastSession:
     """What a person got in one session, and what they said.

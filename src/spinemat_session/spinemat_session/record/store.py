@@ -24,11 +24,12 @@ from spinemat.allocation import ARMS, BLOCKS, allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_session.record.faults import StoreError, faults
-from spinemat_session.record.found import BrokenOff, Comfort, PastSession, PersonRow
+from spinemat_session.record.found import BrokenOff, Comfort, LastScan, PastSession, PersonRow
 from spinemat_session.record.note import ENDING, UNREADABLE, Note, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
 from spinemat_session.record.schema import (
     Base,
+    Level,
     Person,
     Session,
     Study,
@@ -360,6 +361,25 @@ class Store(Writes):
             PastSession(*row[:5], bool(row.sham), work[i], peak[i], tuple(said[row.id]))
             for i, row in enumerate(sessions)
         ]
+
+    def last_scan(self, person_id: str) -> LastScan | None:
+        """Return the last scan before a treatment that has valid levels; None: there is none."""
+        of = (Level.moment == "before", Level.side == "both", Level.valid)
+        known = (*of, Level.standard_error_n_per_m > 0.0)
+        scanned = sa.select(Session.id, Session.day).where(
+            Session.person_id == person_id,
+            sa.exists().where(Level.session_id == Session.id, *known),
+        )
+        values = sa.select(Level.level, Level.stiffness_n_per_m, Level.standard_error_n_per_m)
+        with self.reading() as connection:
+            last = connection.execute(
+                scanned.order_by(*(column.desc() for column in ORDER)).limit(1)
+            ).one_or_none()
+            if last is None:
+                return None
+            query = values.where(Level.session_id == last.id, *known)
+            found: Sequence[Any] = connection.execute(query).all()
+        return LastScan(date.fromordinal(last.day), {level: (k, se) for level, k, se in found})
 
     def persons(self) -> list[PersonRow]:
         """Return everybody in the record, by id."""
