@@ -186,6 +186,23 @@ def test_past_doses_are_arrays_from_l5_to_c1(store: Store) -> None:
     assert [p.session_id for p in store.past_doses("p1", AT + timedelta(days=1))] == ["s2"]
 
 
+def test_doses_add_up_over_days_and_sessions_and_hide_trials(store: Store) -> None:
+    tell_all(store)
+    begin(store, "s2", at=AT + timedelta(hours=8))
+    store.add_dose("s2", [Dose("L5", 1.0, 25.0, 10.0, 5)], at=AT)
+    begin(store, "s3", at=AT + timedelta(days=1), allocation="treatment")
+    store.add_dose("s3", [Dose("L5", 9.0, 9.0, 9.0, 9)], at=AT)
+    begin(store, "s4", at=AT + timedelta(days=2))
+    begin(store, "other", "p2")
+    days = {dose.level: dose for dose in store.day_doses("p1")}
+    assert sorted(days) == ["C1", "L5"] and days["L5"].day == AT.date()
+    assert (days["L5"].work, days["L5"].peak) == (3.0, 25.0)
+    assert store.session_totals("p1") == {
+        "s1": (2.5, 21.0, 3.0), "s2": (1.0, 25.0, None), "s3": (9.0, 9.0, None),
+        "s4": (0.0, 0.0, None),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "tell",
     [
@@ -662,6 +679,16 @@ def course(store: Store, person: str, levels: list[float], **more: Any) -> None:
             MeasuredLevel("T1", 9e3, 300.0, 832.0, week == 0),
         ]
         store.add_levels(name, "before", measured, at=at)
+        store.add_contour(
+            name,
+            "before",
+            at=at,
+            kyphosis=0.6,
+            lordosis=0.5,
+            asymmetry=0.001 * week,
+            evenness=0.9,
+            evenness_error=0.02,
+        )
         store.add_outcome(person, "pain", 6 - week, at=at, session_id=name, moment="before")
         store.add_outcome(person, "pain", 0, at=at, session_id=name, moment="after")
         store.add_outcome(person, "sleep", 5, at=at + timedelta(days=1))
@@ -681,6 +708,9 @@ def test_a_person_over_weeks(store: Store) -> None:
     assert [w.value for w in trend.measures["pain"]] == [6.0, 5.0, 4.0]
     assert [(w.week, w.n) for w in trend.measures["sleep"]] == [(0, 1), (1, 1), (2, 1)]
     assert trend.measures["comfort"][0].value == 2.0
+    assert [w.value for w in trend.measures["kyphosis_rad"]] == [0.6, 0.6, 0.6]
+    assert [w.value for w in trend.measures["lordosis_rad"]] == [0.5, 0.5, 0.5]
+    assert [w.value for w in trend.measures["asymmetry_m"]] == [0.0, 0.001, 0.002]
     assert trend.first_day == AT.date() and trend.sessions == {"completed": 3}
     assert (trend.consistency.days_used, trend.consistency.days) == (3, 21)
     assert [w.value for w in trend.measures["days_used"]] == [1.0, 1.0, 1.0]

@@ -22,7 +22,15 @@ from spinemat.layout import load_layout
 from spinemat_bringup.cli_report import report_after
 from spinemat_bringup.reporting import course_of
 from spinemat_recording.change import NO_CHANGE, NOT_JUDGED, NOT_TWICE, compare, difference
-from spinemat_recording.course import Course, Hands, LevelCourse, Visit, Week, write_course
+from spinemat_recording.course import (
+    Course,
+    Hands,
+    LevelCourse,
+    LevelDay,
+    Visit,
+    Week,
+    write_course,
+)
 from spinemat_recording.record import Level, RecordError
 from spinemat_recording.report import write_report
 from spinemat_recording.session_record import read_session
@@ -107,11 +115,14 @@ def course() -> Course:
             "evenness": weeks(0.90, 0.91, 0.91, error=0.01),
             "pain": weeks(6.0, 5.0, 3.0, error=0.5),
             "sleep": weeks(5.0, 6.0, error=math.nan),
+            "kyphosis_rad": weeks(0.60, 0.61, 0.59, error=0.02),
+            "asymmetry_m": weeks(0.001, 0.003, error=0.0002),
         },
         (
             Visit(day, "s-1", "daily_5", "broken_off", "power <cut>", 200.0, 4.0, 12.5, 4.0),
             Visit(day, "s-2", "daily_5", "completed", "", 300.0, 8.0, 12.5, None),
         ),
+        (LevelDay(day, "L5", 4.0, 12.5, 30), LevelDay(day, "L4", 0.0, 0.0, 0)),
         (Hands(day, "L5", 7.0, 12e3, 300.0, "firm"),),
         ((day, "sleeps on the side"),),
     )
@@ -228,7 +239,7 @@ def test_nothing_is_fetched(page: Page, folder: Path) -> None:
 
 
 def test_every_figure_says_what_it_shows(page: Page) -> None:
-    assert len(page.images) == 9
+    assert len(page.images) == 10
     for image in page.images:
         assert len(image["alt"]) > 20
         assert re.match(r"data:image/(svg\+xml|png|jpeg);base64,[A-Za-z0-9+/=]+$", image["src"])
@@ -400,6 +411,13 @@ def test_the_course_of_a_person_says_what_is_no_change(tmp_path: Path) -> None:
         10e3,
     ]
     assert table(tmp_path, "level_changes")[1]["change_n_per_m"] == ""
+    assert "Kyphosis T1–T12, ° (weeks 1 and 3) 34.38 ± 2.25 33.80 ± 2.25 −0.57" in text
+    assert "right higher than left, mm (weeks 1 and 2) 1.00 ± 0.39 3.00 ± 0.39 +2.00" in text
+    units = {r["measure"]: r["unit"] for r in table(tmp_path, "weeks")}
+    assert units == {
+        "evenness": "1", "pain": "0 to 10", "sleep": "0 to 10", "kyphosis_rad": "rad",
+        "asymmetry_m": "m",
+    }  # fmt: skip
     assert [r["days_used"] for r in table(tmp_path, "use")] == ["5", "4", "6"]
 
 
@@ -425,6 +443,9 @@ def test_the_database_hands_over_the_course(tmp_path: Path) -> None:
     assert second.programme == "(trial)" and math.isnan(second.work), "an arm stays hidden"
     write_course(tmp_path, found, {})
     assert table(tmp_path, "sessions")[1]["work_j"] == ""
+    assert table(tmp_path, "doses") == [
+        {"day": "2030-01-07", "level": "L3", "work_j": "2.0", "peak_n": "15.0", "presses": "5"}
+    ]
 
 
 def test_the_report_after_a_session_has_the_weeks_of_the_mats_own_database(
@@ -454,7 +475,7 @@ def test_a_course_of_one_session_has_nothing_to_compare(tmp_path: Path) -> None:
 def test_the_weeks_stand_in_the_session_report_too(page: Page, folder: Path) -> None:
     assert {"course", "level-weeks", "outcomes"} <= set(page.ids)
     assert "in step with the breath" in page.text and "dull" in page.text
-    assert len(table(folder, "weeks")) == 8
+    assert len(table(folder, "weeks")) == 13
 
 
 def test_a_session_cut_short_on_a_real_mat(tmp_path: Path) -> None:

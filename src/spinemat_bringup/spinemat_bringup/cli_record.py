@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SESSIONS = Path("sessions")
 REPORTS = Path("reports")  # with one folder for each person
 
+SHOWN = {  # for people: name with the unit, and what an SI value is multiplied by
+    "kyphosis_rad": ("kyphosis, °", math.degrees(1.0)),
+    "lordosis_rad": ("lordosis, °", math.degrees(1.0)),
+    "asymmetry_m": ("asymmetry, mm", 1e3),
+}
+
 database_option = click.option(
     "--database",
     metavar="URL",
@@ -357,7 +363,13 @@ def _show_measures(measures: Mapping[str, tuple[Week, ...]]) -> None:
     from spinemat_session.record.trends import SAID, USED
 
     told = (USED, *SAID, "comfort")
-    measured = {name: w for name, w in measures.items() if name == USED or name not in told}
+    measured = {}
+    for name, weeks in measures.items():
+        if name == USED or name not in told:
+            shown, f = SHOWN.get(name, (name, 1.0))
+            measured[shown] = tuple(
+                w._replace(value=f * w.value, error=f * w.error) for w in weeks
+            )
     _show_weeks("Measured before treatment", measured)
     _show_weeks("Told, 0 to 10", {name: measures[name] for name in told if name in measures})
 

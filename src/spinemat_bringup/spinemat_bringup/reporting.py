@@ -11,7 +11,7 @@ from typing import Any
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_bringup.outcome import software_version
-from spinemat_recording.course import Course, Hands, LevelCourse, Visit, Week
+from spinemat_recording.course import Course, Hands, LevelCourse, LevelDay, Visit, Week
 from spinemat_recording.report import write_report
 from spinemat_session.record import Store, StoreError
 from spinemat_session.record.trends import USED, person_trend
@@ -84,10 +84,10 @@ def course_of(store: Store, person_id: str, until: date) -> Course:
     """
     trend = person_trend(store, person_id, until)
     rows = store.sessions(person_id)
-    given = {p.session_id: p for p in store.past_doses(person_id, rows[0]["started"])}
+    totals = store.session_totals(person_id)
     visits = []
     for row in rows:
-        past, hidden = given[row["id"]], row["allocation"] is not None
+        total, hidden = totals[row["id"]], row["allocation"] is not None
         visits.append(
             Visit(
                 day=date.fromordinal(row["day"]),
@@ -96,9 +96,9 @@ def course_of(store: Store, person_id: str, until: date) -> Course:
                 state=row["state"],
                 cause=row["cause"],
                 seconds=_seconds(row["started"], row["ended"] or row["last_known"]),
-                work=float("nan") if hidden else float(past.work.sum()),
-                peak=float("nan") if hidden else float(past.peak.max()),
-                most_pain=max((c.value for c in past.comfort), default=None),
+                work=float("nan") if hidden else total.work,
+                peak=float("nan") if hidden else total.peak,
+                most_pain=total.most_pain,
             )
         )
     measures = {name: _weeks(weeks) for name, weeks in trend.measures.items()}
@@ -115,6 +115,7 @@ def course_of(store: Store, person_id: str, until: date) -> Course:
         ),
         measures=measures,
         visits=tuple(visits),
+        doses=tuple(LevelDay(*dose) for dose in store.day_doses(person_id)),
         hands=tuple(Hands(*found) for found in trend.hands),
         notes=trend.notes,
     )

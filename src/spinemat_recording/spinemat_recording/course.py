@@ -17,19 +17,49 @@ from scipy.stats import t
 from spinemat_recording.change import NO_CHANGE, Difference, difference
 from spinemat_recording.csv_tables import write_csv
 from spinemat_recording.rendering import render
-from spinemat_recording.treatment_figures import course_figure
+from spinemat_recording.treatment_figures import course_dose_figure, course_figure
 
-MEASURES = {  # name for people, words for less and more
-    "trunk_stiffness_ratio": ("Trunk stiffness over the published mean", "softer", "stiffer"),
-    "evenness": ("Evenness of movement, 0 to 1", "less even", "more even"),
-    "pain": ("Pain before sessions, 0 none to 10 worst", "less", "more"),
-    "comfort": ("Pain reported in sessions, 0 to 10", "less", "more"),
-    "function": ("Function (patient-specific), 0 unable to 10 as before", "less", "more"),
-    "sleep": ("Sleep, 0 bad to 10 good", "worse", "better"),
-    "stress": ("Stress, 0 none to 10 worst", "less", "more"),
+
+class Measure(NamedTuple):
+    """How a weekly mean is told.
+
+    Attributes:
+        title: for people, with the unit they read.
+        less, more: words for a change.
+        scale: of an SI value to that unit.
+        unit: SI, of the tables.
+    """
+
+    title: str
+    less: str
+    more: str
+    scale: float = 1.0
+    unit: str = "1"
+
+
+DEGREES = math.degrees(1.0)
+POINTS = "0 to 10"
+MEASURES = {
+    "trunk_stiffness_ratio": Measure(
+        "Trunk stiffness over the published mean", "softer", "stiffer"
+    ),
+    "evenness": Measure("Evenness of movement, 0 to 1", "less even", "more even"),
+    "kyphosis_rad": Measure("Kyphosis T1–T12, °", "flatter", "more curved", DEGREES, "rad"),
+    "lordosis_rad": Measure("Lordosis T12–S1, °", "flatter", "more curved", DEGREES, "rad"),
+    "asymmetry_m": Measure(
+        "Skin, right higher than left, mm", "right lower", "right higher", 1e3, "m"
+    ),
+    "pain": Measure("Pain before sessions, 0 none to 10 worst", "less", "more", unit=POINTS),
+    "comfort": Measure("Pain reported in sessions, 0 to 10", "less", "more", unit=POINTS),
+    "function": Measure(
+        "Function (patient-specific), 0 unable to 10 as before", "less", "more", unit=POINTS
+    ),
+    "sleep": Measure("Sleep, 0 bad to 10 good", "worse", "better", unit=POINTS),
+    "stress": Measure("Stress, 0 none to 10 worst", "less", "more", unit=POINTS),
 }
 SAID = ("pain", "comfort", "function", "sleep", "stress")
-SCATTER = ("trunk_stiffness_ratio", *SAID)  # their errors are the scatter within a week
+SHAPE = ("kyphosis_rad", "lordosis_rad", "asymmetry_m")
+SCATTER = ("trunk_stiffness_ratio", *SHAPE, *SAID)  # their errors are the scatter within a week
 # points of 10: pain, Childs 2005 (Spine 30: 1331); function, Stratford 1995; the others by choice
 LEAST_SAID = 2.0
 
@@ -74,6 +104,16 @@ class Visit(NamedTuple):
     most_pain: float | None  # 0 to 10, reported in it
 
 
+class LevelDay(NamedTuple):
+    """What a level got on a day: work, J; largest force of a finger, N; presses."""
+
+    day: datetime.date
+    level: str
+    work: float
+    peak: float
+    presses: int
+
+
 class Hands(NamedTuple):
     """What a clinician's hands felt at a level, 0 soft to 10 stiff, beside the scan of that day.
 
@@ -100,6 +140,7 @@ class Course:
         levels: stiffness of each measured level, L5 first.
         measures: weekly means by name: keys of `MEASURES`.
         visits: sessions in order.
+        doses: of levels and days in order of days; without sessions of trials.
         hands: what a clinician felt, in order.
         notes: of a clinician, with their days.
     """
@@ -111,6 +152,7 @@ class Course:
     levels: tuple[LevelCourse, ...] = ()
     measures: dict[str, tuple[Week, ...]] = field(default_factory=dict)
     visits: tuple[Visit, ...] = ()
+    doses: tuple[LevelDay, ...] = ()
     hands: tuple[Hands, ...] = ()
     notes: tuple[tuple[datetime.date, str], ...] = ()
 
@@ -132,6 +174,7 @@ def course_content(course: Course) -> dict[str, Any]:
         states[visit.state] = states.get(visit.state, 0) + 1
     return {
         "figure": course_figure(course),
+        "doses": course_dose_figure(course) if course.doses else None,
         "first_day": course.first_day.isoformat(),
         "sessions": len(course.visits),
         "states": ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.items()),
@@ -139,7 +182,7 @@ def course_content(course: Course) -> dict[str, Any]:
         "days": course.days,
         "share": 100.0 * sum(course.days_used) / course.days,
         "measures": [
-            (MEASURES[name][0], name in SAID, _first_to_last(name, weeks), _span(weeks))
+            (MEASURES[name].title, name in SAID, _first_to_last(name, weeks), _span(weeks))
             for name, weeks in course.measures.items()
             if name in MEASURES and weeks
         ],
@@ -187,12 +230,12 @@ def write_course(folder: str | Path, course: Course, extra: dict[str, Any]) -> P
 
 
 def write_course_tables(folder: Path, course: Course) -> None:
-    """Write weeks, level_weeks, level_changes, sessions, hands and use, all .csv; SI units."""
+    """Write weeks, level_weeks, level_changes, doses, sessions, hands, use, all .csv; SI units."""
     write_csv(
         folder / "weeks.csv",
         ("measure", "week", "mean", "standard_error", "values", "unit"),
         (
-            (name, w.week + 1, w.value, w.error, w.n, "0 to 10" if name in SAID else "1")
+            (name, w.week + 1, w.value, w.error, w.n, MEASURES[name].unit)
             for name, weeks in course.measures.items()
             for w in weeks
         ),
@@ -212,6 +255,11 @@ def write_course_tables(folder: Path, course: Course) -> None:
         ),
     )  # fmt: skip
     write_csv(
+        folder / "doses.csv",
+        ("day", "level", "work_j", "peak_n", "presses"),
+        course.doses,
+    )
+    write_csv(
         folder / "sessions.csv",
         ("day", "session_id", "programme", "state", "cause", "duration_s", "work_j", "peak_n",
          "most_pain_0_to_10"),
@@ -230,16 +278,19 @@ def write_course_tables(folder: Path, course: Course) -> None:
 
 
 def _first_to_last(name: str, weeks: tuple[Week, ...]) -> Difference:
-    """Compare the first with the last week."""
-    _, less, more = MEASURES[name]
-    first, last = weeks[0], weeks[-1]
+    """Compare the first with the last week, in the unit that people read."""
+    of = MEASURES[name]
+    first, last = (
+        w._replace(value=of.scale * w.value, error=of.scale * w.error)
+        for w in (weeks[0], weeks[-1])
+    )
     unknown = math.nan, math.nan
     second = (last.value, last.error) if len(weeks) > 1 else unknown
     quantile, least = 1.96, 0.0
     if name in SCATTER:  # the error itself comes from few values
         quantile = float(t.ppf(0.975, max(first.n + last.n - 2, 1)))
         least = LEAST_SAID if name in SAID else 0.0
-    return difference((first.value, first.error), second, less, more, quantile, least)
+    return difference((first.value, first.error), second, of.less, of.more, quantile, least)
 
 
 def _span(weeks: tuple[Week, ...]) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from spinemat.back_model import UP
 from spinemat_recording.figures import AFTER, BEFORE, INK, STYLE, WIDTH, svg
 from spinemat_recording.treatment import Dose
 
@@ -81,6 +83,41 @@ def course_figure(course: Course) -> str:
             axes.set_xlim(0.4, weeks + 0.6)
             step = max(1, weeks // 12)
             axes.set_xticks(range(1, weeks + 1, step))
+        return svg(figure)
+
+
+def course_dose_figure(course: Course) -> str:
+    """Draw what each level got on each day: largest force of a finger, and work.
+
+    Args:
+        course: with one dose at least.
+    """
+    levels = UP[::-1]  # head first, as a person stands
+    at = {level: i for i, level in enumerate(levels)}
+    first = course.first_day.toordinal()
+    shape = len(levels), course.days
+    peak, work = np.full((2, *shape), np.nan)
+    for dose in course.doses:
+        place = at[dose.level], dose.day.toordinal() - first
+        peak[place], work[place] = dose.peak, dose.work
+    with rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
+        panels = figure.subplots(2, 1, sharex=True)
+        titles = "largest force of a finger, N", "work, J"
+        for axes, image, title in zip(panels, (peak, work), titles, strict=True):
+            axes.set_facecolor("#f1f1f1")
+            drawn = axes.imshow(
+                np.where(image > 0.0, image, np.nan),
+                aspect="auto",
+                cmap="YlGnBu",
+                vmin=0.0,
+                interpolation="nearest",
+                extent=(0.5, shape[1] + 0.5, len(levels) - 0.5, -0.5),
+            )
+            axes.set_yticks(range(len(levels)), levels, fontsize=7.5)
+            figure.colorbar(drawn, ax=axes, label=title, pad=0.01)
+        panels[1].set_xlabel("day since the first session")
+        panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return svg(figure)
 
 

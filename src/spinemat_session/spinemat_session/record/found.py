@@ -49,6 +49,24 @@ class LastScan(NamedTuple):
     levels: dict[str, tuple[float, float]]
 
 
+class DayDose(NamedTuple):
+    """What a level got on a day: work, J; largest force of a finger, N; presses."""
+
+    day: date
+    level: str
+    work: float
+    peak: float
+    presses: int
+
+
+class SessionTotal(NamedTuple):
+    """What all levels got in a session: work, J; largest force of a finger, N; worst comfort."""
+
+    work: float
+    peak: float
+    most_pain: float | None
+
+
 @dataclass(frozen=True)
 class PastSession:
     """What a person got in one session, and what they said.

@@ -24,12 +24,22 @@ from spinemat.allocation import ARMS, BLOCKS, allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat_session.record.faults import StoreError, faults
-from spinemat_session.record.found import BrokenOff, Comfort, LastScan, PastSession, PersonRow
+from spinemat_session.record.found import (
+    BrokenOff,
+    Comfort,
+    DayDose,
+    LastScan,
+    PastSession,
+    PersonRow,
+    SessionTotal,
+)
 from spinemat_session.record.note import ENDING, UNREADABLE, Note, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
 from spinemat_session.record.schema import (
     Base,
+    ComfortReport,
     Level,
+    LevelDose,
     Person,
     Session,
     Study,
@@ -361,6 +371,33 @@ class Store(Writes):
             PastSession(*row[:5], bool(row.sham), work[i], peak[i], tuple(said[row.id]))
             for i, row in enumerate(sessions)
         ]
+
+    def day_doses(self, person_id: str) -> list[DayDose]:
+        """Return what each level got on each day, in order of days; trials stay hidden."""
+        given = sa.func.sum(LevelDose.work_j), sa.func.max(LevelDose.peak_n)
+        query = (
+            sa.select(Session.day, LevelDose.level, *given, sa.func.sum(LevelDose.cycles))
+            .join(Session, Session.id == LevelDose.session_id)
+            .where(Session.person_id == person_id, Session.allocation.is_(None))
+            .group_by(Session.day, LevelDose.level)
+            .order_by(Session.day)
+        )
+        with self.reading() as connection:
+            found = connection.execute(query).all()
+        return [DayDose(date.fromordinal(day), *row) for day, *row in found]
+
+    def session_totals(self, person_id: str) -> dict[str, SessionTotal]:
+        """Return what a person got and said in each session, by the session's name."""
+        work, peak = sa.func.sum(LevelDose.work_j), sa.func.max(LevelDose.peak_n)
+        of = LevelDose.session_id == Session.id
+        said = sa.select(sa.func.max(ComfortReport.value)).where(
+            ComfortReport.session_id == Session.id
+        )
+        query = sa.select(Session.id, work, peak, said.scalar_subquery())
+        query = query.join(LevelDose, of, isouter=True).where(Session.person_id == person_id)
+        with self.reading() as connection:
+            found = connection.execute(query.group_by(Session.id)).all()
+        return {name: SessionTotal(w or 0.0, p or 0.0, most) for name, w, p, most in found}
 
     def last_scan(self, person_id: str) -> LastScan | None:
         """Return the last scan before a treatment that has valid levels; None: there is none."""

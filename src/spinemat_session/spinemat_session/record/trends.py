@@ -125,9 +125,10 @@ class PersonTrend:
         sessions: how many, by state.
         consistency: of use.
         stiffness: of each level that was measured, L5 first.
-        measures: days_used (of the week), evenness (0 to 1) and trunk_stiffness_ratio (to the
-            published profile) before treatment, pain, function, sleep and stress (0 to 10) before
-            it or between sessions, comfort (0 to 10) during it; only what is known.
+        measures: days_used (of the week); before treatment evenness (0 to 1),
+            trunk_stiffness_ratio (to the published profile), kyphosis_rad, lordosis_rad and
+            asymmetry_m (skin, right higher than left); pain, function, sleep and stress (0 to
+            10) before it or between sessions, comfort (0 to 10) during it; only what is known.
         hands: what a clinician felt, in order of time.
         notes: of a clinician, in order of time.
     """
@@ -351,6 +352,9 @@ SOURCES = (
         {
             "evenness": (Summary.evenness, Summary.evenness_error),
             "trunk_stiffness_ratio": (Summary.trunk_stiffness_ratio, None),
+            "kyphosis_rad": (Summary.kyphosis_rad, None),
+            "lordosis_rad": (Summary.lordosis_rad, None),
+            "asymmetry_m": (Summary.asymmetry_m, None),
         },
         (Session.id == Summary.session_id, Summary.moment == "before"),
     ),
