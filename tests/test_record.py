@@ -34,12 +34,12 @@ from spinemat.allocation import allocate
 from spinemat.back_model import UP
 from spinemat.errors import InvalidInput
 from spinemat.questionnaire import load_person, to_mapping
+from spinemat_bringup.bench_record import record_bench
 from spinemat_bringup.cli_session import into_trial
 from spinemat_interfaces.action import RunSession
 from spinemat_session.keeping import new_folder
 from spinemat_session.record import BackgroundWriter, Dose, MeasuredLevel, Store, StoreError
 from spinemat_session.record import opening as opening_module
-from spinemat_session.record.bench import record_bench
 from spinemat_session.record.export import FORMATS, export
 from spinemat_session.record.faults import KINDS
 from spinemat_session.record.note import append_notes, journal_path, read_notes
@@ -194,13 +194,16 @@ def test_doses_add_up_over_days_and_sessions_and_hide_trials(store: Store) -> No
     store.add_dose("s3", [Dose("L5", 9.0, 9.0, 9.0, 9)], at=AT)
     begin(store, "s4", at=AT + timedelta(days=2))
     begin(store, "other", "p2")
-    days = {dose.level: dose for dose in store.day_doses("p1")}
+    days = {dose.level: dose for dose in store.day_doses("p1", AT.date())}
     assert sorted(days) == ["C1", "L5"] and days["L5"].day == AT.date()
     assert (days["L5"].work, days["L5"].peak) == (3.0, 25.0)
-    assert store.session_totals("p1") == {
-        "s1": (2.5, 21.0, 3.0), "s2": (1.0, 25.0, None), "s3": (9.0, 9.0, None),
-        "s4": (0.0, 0.0, None),
-    }  # fmt: skip
+    assert store.day_doses("p1", AT.date() + timedelta(days=1)) == []
+    visits = store.visits("p1")
+    assert [(v.session_id, v.trial, v.work, v.peak, v.most_pain) for v in visits] == [
+        ("s1", False, 2.5, 21.0, 3.0), ("s2", False, 1.0, 25.0, None),
+        ("s3", True, 9.0, 9.0, None), ("s4", False, 0.0, 0.0, None),
+    ]  # fmt: skip
+    assert visits[0].ended - visits[0].started == timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(
@@ -1031,8 +1034,11 @@ def test_an_allocation_that_makes_no_sense_is_refused(
 
 
 def test_the_bench_runs(database: Database) -> None:
-    figures = record_bench(600, database.url)
-    assert figures["sessions"] == 564 and figures["past_doses_8_weeks_ms"] > 0.0
+    outcome = record_bench(600, database.url)
+    assert outcome.details["record"]["sessions"] == 564
+    assert {"course report", "session report"} <= {
+        check.name.removeprefix("record: ").split(",")[0] for check in outcome.checks
+    }
 
 
 def test_the_documentation_has_every_table_and_column() -> None:

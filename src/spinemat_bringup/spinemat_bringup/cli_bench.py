@@ -178,3 +178,19 @@ def bench_bag(source: Path | None, seconds: float, json_file: Path | None) -> No
     with plain_errors(), Interrupt() as interrupt:
         outcome = bag_bench(source, seconds, console, interrupt.wanted)
     finish(outcome, json_file, not interrupt.wanted())
+
+
+@bench.command("record")
+@click.option("--sessions", type=click.IntRange(600), default=100_000, show_default=True)
+@click.option(
+    "--url", default="", help="Of an empty database.  [default: one of SQLite, one of PostgreSQL]"
+)
+@json_option
+def bench_record(sessions: int, url: str, json_file: Path | None) -> None:
+    """What reports ask of a large record of made-up sessions; half an hour for 100,000."""
+    from spinemat_bringup.bench_record import record_bench
+    from spinemat_bringup.cli_record import record_errors
+
+    with record_errors(), console.status("filling and asking the record"):
+        outcome = record_bench(sessions, url)
+    finish(outcome, json_file)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from spinemat.errors import InvalidInput
 from spinemat.layout import MatLayout
 from spinemat_bringup.outcome import software_version
-from spinemat_recording.course import Course, Hands, LevelCourse, LevelDay, Visit, Week
+from spinemat_recording.course import MAPPED, Course, Hands, LevelCourse, LevelDay, Visit, Week
 from spinemat_recording.report import write_report
 from spinemat_session.record import Store, StoreError
 from spinemat_session.record.trends import USED, person_trend
@@ -45,7 +45,7 @@ def write_session_report(
     if url is not None:
         try:
             with Store(url) as store:
-                extra = _of_session(store, _session_id(folder)) | extra
+                extra = of_session(store, _session_id(folder)) | extra
         except (StoreError, InvalidInput) as error:
             if database is not None:
                 raise
@@ -83,45 +83,49 @@ def course_of(store: Store, person_id: str, until: date) -> Course:
         StoreError: the person has no session, or the database cannot be read.
     """
     trend = person_trend(store, person_id, until)
-    rows = store.sessions(person_id)
-    totals = store.session_totals(person_id)
-    visits = []
-    for row in rows:
-        total, hidden = totals[row["id"]], row["allocation"] is not None
-        visits.append(
-            Visit(
-                day=date.fromordinal(row["day"]),
-                session_id=row["id"],
-                programme="(trial)" if hidden else row["programme"],
-                state=row["state"],
-                cause=row["cause"],
-                seconds=_seconds(row["started"], row["ended"] or row["last_known"]),
-                work=float("nan") if hidden else total.work,
-                peak=float("nan") if hidden else total.peak,
-                most_pain=total.most_pain,
-            )
+    hidden = float("nan")
+    visits = tuple(
+        Visit(
+            day=v.day,
+            session_id=v.session_id,
+            programme="(trial)" if v.trial else v.programme,
+            state=v.state,
+            cause=v.cause,
+            seconds=max(0.0, (v.ended - v.started).total_seconds()),
+            work=hidden if v.trial else v.work,
+            peak=hidden if v.trial else v.peak,
+            most_pain=v.most_pain,
         )
+        for v in store.visits(person_id)
+    )
+    until = max(until, visits[-1].day)
+    doses = store.day_doses(person_id, until - timedelta(days=MAPPED - 1))
     measures = {name: _weeks(weeks) for name, weeks in trend.measures.items()}
     used = {w.week: int(w.value) for w in measures.pop(USED, ())}
     last = max([*used, (until - trend.first_day).days // 7])
     return Course(
         person_id=person_id,
         first_day=trend.first_day,
-        until=max(until, visits[-1].day),
+        until=until,
         days_used=tuple(used.get(week, 0) for week in range(last + 1)),
         levels=tuple(
             LevelCourse(e.level, _weeks(e.weeks), e.change, e.mdc, e.verdict)
             for e in trend.stiffness
         ),
         measures=measures,
-        visits=tuple(visits),
-        doses=tuple(LevelDay(*dose) for dose in store.day_doses(person_id)),
+        visits=visits,
+        doses=tuple(LevelDay(*dose) for dose in doses),
         hands=tuple(Hands(*found) for found in trend.hands),
         notes=trend.notes,
     )
 
 
-def _of_session(store: Store, session_id: str) -> dict[str, Any]:
+def of_session(store: Store, session_id: str) -> dict[str, Any]:
+    """Return what the database adds to a session's report.
+
+    Raises:
+        StoreError: there is no such session, or the database cannot be read.
+    """
     kept = store.session(session_id)
     row = kept["sessions"][0]
     plans = [entry["plan"] for entry in kept["plans"]]
@@ -150,10 +154,6 @@ def _session_id(folder: Path) -> str:
         return str(kept["session_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return folder.resolve().name
-
-
-def _seconds(start: datetime, end: datetime) -> float:
-    return max(0.0, (end - start).total_seconds())
 
 
 def _weeks(weeks: Sequence[Any]) -> tuple[Week, ...]:

@@ -58,6 +58,7 @@ MEASURES = {
     "stress": Measure("Stress, 0 none to 10 worst", "less", "more", unit=POINTS),
 }
 SAID = ("pain", "comfort", "function", "sleep", "stress")
+MAPPED = 182  # days, the last of a course, whose doses are shown level by level (choice)
 SHAPE = ("kyphosis_rad", "lordosis_rad", "asymmetry_m")
 SCATTER = ("trunk_stiffness_ratio", *SHAPE, *SAID)  # their errors are the scatter within a week
 # points of 10: pain, Childs 2005 (Spine 30: 1331); function, Stratford 1995; the others by choice
@@ -140,7 +141,8 @@ class Course:
         levels: stiffness of each measured level, L5 first.
         measures: weekly means by name: keys of `MEASURES`.
         visits: sessions in order.
-        doses: of levels and days in order of days; without sessions of trials.
+        doses: of levels and days in order of days, the last `MAPPED` days at most; without
+            sessions of trials.
         hands: what a clinician felt, in order.
         notes: of a clinician, with their days.
     """
@@ -160,6 +162,11 @@ class Course:
     def weeks(self) -> list[Week]:
         """All weekly means of all measures."""
         return [w for weeks in self.measures.values() for w in weeks]
+
+    @property
+    def mapped_from(self) -> datetime.date:
+        """First day whose doses are shown level by level."""
+        return max(self.first_day, self.until - datetime.timedelta(days=MAPPED - 1))
 
     @property
     def days(self) -> int:

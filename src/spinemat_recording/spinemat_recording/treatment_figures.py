@@ -94,11 +94,10 @@ def course_dose_figure(course: Course) -> str:
     """
     levels = UP[::-1]  # head first, as a person stands
     at = {level: i for i, level in enumerate(levels)}
-    first = course.first_day.toordinal()
-    shape = len(levels), course.days
+    shape = len(levels), (course.until - course.mapped_from).days + 1
     peak, work = np.full((2, *shape), np.nan)
     for dose in course.doses:
-        place = at[dose.level], dose.day.toordinal() - first
+        place = at[dose.level], (dose.day - course.mapped_from).days
         peak[place], work[place] = dose.peak, dose.work
     with rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
@@ -112,7 +111,7 @@ def course_dose_figure(course: Course) -> str:
                 cmap="YlGnBu",
                 vmin=0.0,
                 interpolation="nearest",
-                extent=(0.5, shape[1] + 0.5, len(levels) - 0.5, -0.5),
+                extent=(course.days - shape[1] + 0.5, course.days + 0.5, len(levels) - 0.5, -0.5),
             )
             axes.set_yticks(range(len(levels)), levels, fontsize=7.5)
             figure.colorbar(drawn, ax=axes, label=title, pad=0.01)

@@ -59,9 +59,31 @@ class DayDose(NamedTuple):
     presses: int
 
 
-class SessionTotal(NamedTuple):
-    """What all levels got in a session: work, J; largest force of a finger, N; worst comfort."""
+class PastVisit(NamedTuple):
+    """A session as a row of a person's history.
 
+    Attributes:
+        session_id: of the session.
+        day: of its start, where the mat stands.
+        programme: name.
+        trial: it belongs to a trial, whose arms are hidden.
+        state: running, completed, aborted or broken_off.
+        cause: why it did not complete.
+        started: when.
+        ended: its end, or when it was last heard of.
+        work: of all levels, J.
+        peak: largest force of a finger, N.
+        most_pain: worst comfort report, 0 to 10; None: there was none.
+    """
+
+    session_id: str
+    day: date
+    programme: str
+    trial: bool
+    state: str
+    cause: str
+    started: datetime
+    ended: datetime
     work: float
     peak: float
     most_pain: float | None

@@ -70,7 +70,8 @@ def make_engine(url: URL, patience: float) -> Engine:
                 "connect_timeout": max(2, round(patience)),
                 "tcp_user_timeout": milliseconds,
                 "options": f"-c lock_timeout={milliseconds} -c timezone=UTC"
-                " -c synchronous_commit=on",
+                " -c synchronous_commit=on"
+                " -c jit=off -c random_page_cost=1.1",  # few rows from all over large tables
                 "application_name": "spinemat",
             },
         )

@@ -30,8 +30,8 @@ from spinemat_session.record.found import (
     DayDose,
     LastScan,
     PastSession,
+    PastVisit,
     PersonRow,
-    SessionTotal,
 )
 from spinemat_session.record.note import ENDING, UNREADABLE, Note, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
@@ -372,32 +372,42 @@ class Store(Writes):
             for i, row in enumerate(sessions)
         ]
 
-    def day_doses(self, person_id: str) -> list[DayDose]:
-        """Return what each level got on each day, in order of days; trials stay hidden."""
+    def day_doses(self, person_id: str, since: date) -> list[DayDose]:
+        """Return what each level got on each day from `since` on, in order; trials stay hidden."""
         given = sa.func.sum(LevelDose.work_j), sa.func.max(LevelDose.peak_n)
         query = (
             sa.select(Session.day, LevelDose.level, *given, sa.func.sum(LevelDose.cycles))
             .join(Session, Session.id == LevelDose.session_id)
-            .where(Session.person_id == person_id, Session.allocation.is_(None))
+            .where(Session.person_id == person_id, Session.day >= since.toordinal())
+            .where(Session.allocation.is_(None))
             .group_by(Session.day, LevelDose.level)
             .order_by(Session.day)
         )
         with self.reading() as connection:
-            found = connection.execute(query).all()
+            found: Sequence[Any] = connection.execute(query).all()
         return [DayDose(date.fromordinal(day), *row) for day, *row in found]
 
-    def session_totals(self, person_id: str) -> dict[str, SessionTotal]:
-        """Return what a person got and said in each session, by the session's name."""
-        work, peak = sa.func.sum(LevelDose.work_j), sa.func.max(LevelDose.peak_n)
-        of = LevelDose.session_id == Session.id
-        said = sa.select(sa.func.max(ComfortReport.value)).where(
-            ComfortReport.session_id == Session.id
+    def visits(self, person_id: str) -> list[PastVisit]:
+        """Return a person's sessions with what was given and said in them, oldest first."""
+        said = sa.select(sa.func.max(ComfortReport.value))
+        query = sa.select(
+            Session.id,
+            Session.day,
+            Session.programme,
+            Session.allocation.is_not(None),
+            Session.state,
+            Session.cause,
+            Session.started,
+            sa.func.coalesce(Session.ended, Session.last_known),
+            sa.func.coalesce(sa.func.sum(LevelDose.work_j), 0.0),
+            sa.func.coalesce(sa.func.max(LevelDose.peak_n), 0.0),
+            said.where(ComfortReport.session_id == Session.id).scalar_subquery(),
         )
-        query = sa.select(Session.id, work, peak, said.scalar_subquery())
-        query = query.join(LevelDose, of, isouter=True).where(Session.person_id == person_id)
+        query = query.join(LevelDose, LevelDose.session_id == Session.id, isouter=True)
+        mine = query.where(Session.person_id == person_id).group_by(Session.id).order_by(*ORDER)
         with self.reading() as connection:
-            found = connection.execute(query.group_by(Session.id)).all()
-        return {name: SessionTotal(w or 0.0, p or 0.0, most) for name, w, p, most in found}
+            found: Sequence[Any] = connection.execute(mine).all()
+        return [PastVisit(name, date.fromordinal(day), *row) for name, day, *row in found]
 
     def last_scan(self, person_id: str) -> LastScan | None:
         """Return the last scan before a treatment that has valid levels; None: there is none."""
