@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -188,7 +189,29 @@ def test_comfort_screening_age_and_stability_lower() -> None:
         for plan in (unsteady, stiff)
     ]
     assert lasting[0] > 1.5 * lasting[1]
+    (step, goal) = next(found for found in presses(stiff) if found[0].kind == "stability")
+    words = f"lasts {goal.duration:.0f} s in place of 90 s (× 0.50)"
+    assert any(f"Phase {step.phase + 1} " in n and words in n for n in stiff.notes)
+    assert any("100% stability" in note for note in unsteady.notes)
+    assert not any("in place of" in note for note in dose("stable_spine", mobility=0.5).notes)
     assert dose(mobility=0.0).levels[L4].peak < free.levels[L4].peak
+
+
+@pytest.mark.parametrize("name", ["lower_back", "course_8_weeks", "stable_spine"])
+def test_every_level_tells_from_what_its_presses_and_work_are_reckoned(name: str) -> None:
+    plan = dose(name, emphasis=at(0.6, "L4", other=0.0))
+    told = re.compile(
+        r"Presses, sets × s × Hz: (.*) = (at most )?(\d+)\. Work .*: ([\d.]+) N/mm as felt"
+    )
+    pressed = [(k, d) for k, d in enumerate(plan.levels) if d.cycles and not UP[k].startswith("C")]
+    assert pressed
+    for k, level in pressed:
+        (found,) = filter(None, map(told.search, level.why))
+        terms = [np.prod([float(v) for v in t.split(" × ")]) for t in found[1].split(" + ")]
+        assert sum(terms) == pytest.approx(level.cycles)
+        assert float(found[3]) == pytest.approx(level.cycles, abs=0.5)
+        assert bool(found[2]) == (name == "course_8_weeks")
+        assert float(found[4]) == pytest.approx(1e-3 * plan.stiffness[k], abs=0.05)
 
 
 def test_one_set_more_goes_where_most_is_asked_and_only_while_there_is_time() -> None:
@@ -427,6 +450,7 @@ def test_a_forecast_says_force_depth_work_and_time_before_anything_moves() -> No
 
 def test_a_forecast_before_the_scan_reckons_with_published_means() -> None:
     plan = plan_session(PROGRAMMES["daily_5"], LAYOUT, ADULT, Felt.prior(LAYOUT, ADULT))
+    assert "the published profile × own trend 1.00" in plan.levels[L4].why[-1]
     assert plan.stiffness == pytest.approx(means())
     assert forecast(plan, LAYOUT).work.sum() > 1.0
 

@@ -275,8 +275,8 @@ def test_the_terminal_leads_the_breath_only_while_somebody_says_so() -> None:
         return SessionState(header=Header(stamp=stamp(round(1e9 * seconds))))
 
     assert cue(at(1.0)) == ""
-    cue.heard(BreathingCue(header=at(2.0).header, text="breathe in"))
-    assert cue(at(2.2)) == "breathe in" and cue(at(3.0)) == ""
+    cue.heard(BreathingCue(header=at(2.0).header, text="breathe in", phase=0.25, next=1.4))
+    assert cue(at(2.2)) == "breathe in  ██░░░░░░░░ 2 s" and cue(at(3.0)) == ""
 
 
 class Fingers:

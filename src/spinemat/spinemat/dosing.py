@@ -8,6 +8,7 @@ fingers may carry there.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -74,7 +75,7 @@ def plan_session(
     if felt.height.shape != (layout.n,):
         raise InvalidInput("felt.height", felt.height.shape, f"shape ({layout.n},)")
     on_mat = OnMat(layout, intake.mass, felt.x, felt.height)
-    planner = _Planner(on_mat, level_rules(intake, felt, needs, advice), needs.mobility)
+    planner = _Planner(on_mat, felt, level_rules(intake, felt, needs, advice), needs.mobility)
     planner.time_left = 60.0 * (1.0 + LONGER) * programme.minutes - timing.total
     planner.pressing_left = MOST_PRESSING - timing.pressing
     planner.grant(programme)
@@ -118,8 +119,8 @@ def check_wait(pressing: float, advice: Advice) -> None:
 class _Planner:
     """Steps of a plan as they are made, and what was asked and wanted for the levels."""
 
-    def __init__(self, on_mat: OnMat, rule: LevelRule, mobility: float) -> None:
-        self.on_mat, self.rule, self.mobility = on_mat, rule, mobility
+    def __init__(self, on_mat: OnMat, felt: Felt, rule: LevelRule, mobility: float) -> None:
+        self.on_mat, self.felt, self.rule, self.mobility = on_mat, felt, rule, mobility
         self.steps: list[PlanStep] = []
         self.notes: list[str] = []
         self.time_left = self.pressing_left = 0.0
@@ -185,8 +186,31 @@ class _Planner:
         sets = int(self.rule.sets[k])
         if (sets > 0 and self.more[k]) or (sets < 0 and self.fewer[k]):
             changed = f"One set {'more' if sets > 0 else 'fewer'} than the programme asks for."
-            return (*said, *self.rule.why[k], changed)
-        return (*said, *self.rule.why[k])
+            return (*said, *self.rule.why[k], changed, *self._reckoned(k))
+        return (*said, *self.rule.why[k], *self._reckoned(k))
+
+    def _reckoned(self, k: int) -> tuple[str, ...]:
+        """From what presses and work of level k are reckoned, as `plan.doses` does."""
+        sets: Counter[tuple[float, float]] = Counter()
+        gated = False
+        for step in self.steps:
+            goal = step.goal
+            if goal is not None and step.pressing:
+                rows = goal.fingers[goal.amplitude > 0.0] // 2
+                if self.on_mat.beside[rows, k].any():
+                    sets[goal.duration, goal.rate] += 1
+                    gated |= goal.gated
+        if not sets:
+            return ()
+        terms = " + ".join(f"{n} × {time:g} × {rate:g}" for (time, rate), n in sets.items())
+        total = sum(n * time * rate for (time, rate), n in sets.items())
+        source = f"the published profile × own trend {self.felt.trend:.2f}"
+        if self.felt.valid[k]:
+            source = f"{1e-3 * self.felt.value[k]:.1f} N/mm as felt, and of levels beside it"
+        return (
+            f"Presses, sets × s × Hz: {terms} = {'at most ' * gated}{total:.0f}."
+            f" Work is reckoned from the stiffness: {source}.",
+        )
 
     def _why_not(self, k: int) -> tuple[str, ...]:
         """Why nothing presses on level k."""
@@ -268,6 +292,12 @@ class _Planner:
         if rows.size == 0:
             return self._leave_out(i, where)
         duration = self._stable(phase) if isinstance(phase, Stability) else phase.duration
+        if duration != phase.duration:
+            self.notes.append(
+                f"Phase {i + 1} ({where}) lasts {duration:.0f} s in place of {phase.duration:g} s"
+                f" (× {duration / phase.duration:.2f}): complaints point to"
+                f" {1.0 - self.mobility:.0%} stability."
+            )
         sets = np.full(rows.size, phase.sets)
         if isinstance(phase, Mobilise) and phase.share > 0.0:
             sets = np.clip(phase.sets + self._sets[rows], 1, phase.sets + (i in self.granted))

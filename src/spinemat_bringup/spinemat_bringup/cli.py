@@ -14,6 +14,7 @@ from spinemat_bringup.cli_bag import bag_group
 from spinemat_bringup.cli_bench import bench
 from spinemat_bringup.cli_common import (
     SAFETY,
+    Cue,
     Interrupt,
     console,
     finish,
@@ -93,8 +94,9 @@ def demo(
     options = DemoOptions(
         patient, seed, programme, mat_config, out, real_time, record, database, programmes
     )
-    with plain_errors(), Interrupt() as interrupt, session_bar() as show:
-        outcome = run_demo(options, console, show, interrupt.wanted)
+    cue = Cue()
+    with plain_errors(), Interrupt() as interrupt, session_bar(cue) as show:
+        outcome = run_demo(options, console, show, interrupt.wanted, cue.heard)
     d = outcome.details
     if not d["completed"]:
         console.print(f"[bold]The session did not complete:[/] {d['message']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ PHASES = (
     "aborted",
 )
 TREAT = PHASES.index("treat")
+BREATH = 10  # blocks of the bar that fills with a breath
 CUE_FRESH = 0.5  # s of drive time; cues come ten times a second
 SAFETY = ("STARTING", "READY", "MOVING", "STOPPED")
 
@@ -201,14 +203,20 @@ def share_bar(words: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 class Cue:
-    """What to do with the breath, for `session_bar`; empty once nobody has said it for a while."""
+    """What to do with the breath, for `session_bar`; empty once nobody has said it for a while.
+
+    Words, a bar that fills with each breath, and the seconds until the words change.
+    """
 
     def __init__(self) -> None:
         self._text, self._until = "", 0.0
 
     def heard(self, message: Any) -> None:
         """Take a message of `breathing/cue`."""
-        self._text, self._until = message.text, _seconds(message) + CUE_FRESH
+        done = int(BREATH * message.phase)
+        bar = "█" * done + "░" * (BREATH - done)
+        self._text = f"{message.text:<11} {bar} {math.ceil(message.next)} s"
+        self._until = _seconds(message) + CUE_FRESH
 
     def __call__(self, state: Any) -> str:
         """What to do at the time of a message of `session/state`."""
@@ -221,7 +229,7 @@ def _seconds(message: Any) -> float:
 
 
 @contextmanager
-def session_bar(cue: Callable[[Any], str] = lambda _state: "") -> Iterator[Callable[[Any], None]]:
+def session_bar(cue: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
     """Show a session's progress: phase, bar, time left, where it presses, and lead the breath.
 
     Args:

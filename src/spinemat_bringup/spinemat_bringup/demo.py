@@ -23,7 +23,7 @@ from spinemat_bringup.graph import NAMESPACE, NO_RECORD, GraphOptions, NodeSpec,
 from spinemat_bringup.outcome import Outcome
 from spinemat_bringup.processes import Processes
 from spinemat_interfaces.action import RunSession
-from spinemat_interfaces.msg import SessionState
+from spinemat_interfaces.msg import BreathingCue, SessionState
 from spinemat_sim.patient import Patient
 from spinemat_sim.population import find_patient
 
@@ -78,6 +78,7 @@ def run_demo(
     console: Console,
     progress: Callable[[SessionState], None],
     wanted: Callable[[], bool],
+    cue: Callable[[BreathingCue], None] = lambda _cue: None,
 ) -> Outcome:
     """Start the graph, run one session, judge it and write its report.
 
@@ -86,6 +87,7 @@ def run_demo(
         console: where to say what happens.
         progress: called with every feedback of the session.
         wanted: false once the user asks to end.
+        cue: called with every message that leads the breath.
 
     Raises:
         InvalidInput: the mat, the person or the programme is not acceptable; nothing starts.
@@ -126,6 +128,7 @@ def run_demo(
             client.check = watch_deaths(processes)
             client.bring_up(nodes, READY_WAIT)
             client.wait_ready(READY_WAIT)
+            client.listen("breathing/cue", cue)
             console.print("The mat is ready; the session begins.")
             begun = time.monotonic()
             result = client.run_session(_goal(patient, options.programme), progress, wanted)
