@@ -110,7 +110,7 @@ def session_run(
         console.print(
             "No report yet, as it tells the arm: spinemat session report FOLDER unseals."
         )
-    elif result.success and result.folder:
+    elif result.folder:
         report_after(Path(result.folder), database)
     if not interrupt.wanted():
         sys.exit(130)
