@@ -136,7 +136,7 @@ def test_a_forecast_is_judged_by_what_this_person_may_bear(tmp_path: Path) -> No
     assert status == 0
     lines = [line.replace("│", " ").split() for line in output.splitlines()]
     limits = {row[0]: row[2] for row in lines if len(row) == 6 and row[0] in UP}
-    assert limits == {"L1": "30.0", "L2": "30.0", "L3": "25.5", "L4": "21.0", "L5": "21.0"}
+    assert limits == {"L1": "30.0", "L2": "25.5", "L3": "25.5", "L4": "21.0", "L5": "21.0"}
     found = json.loads(file.read_text())
     shares = [f / m for f, m in zip(found["forecast"]["force"], found["limit"], strict=True) if f]
     (share,) = (c["value"] for c in found["checks"] if "this person's limit" in c["name"])

@@ -243,7 +243,7 @@ def test_a_set_more_is_told_where_the_presses_grew_and_nowhere_else(
 
 
 def test_a_level_that_is_not_pressed_says_which_of_the_three_reasons_it_has() -> None:
-    who = check_intake("male", 41, 1.75, 100.0)  # T3 lies between two rows
+    who = check_intake("male", 41, 1.80, 100.0)  # T3 lies between two rows
     plan = plan_session(PROGRAMMES["daily_10"], LAYOUT, who, Felt.prior(LAYOUT, who))
     dose = {level.level: level for level in plan.levels}
     assert dose["T3"].cycles == 0 and dose["T3"].work > 0.1
