@@ -125,6 +125,9 @@ def test_a_felt_back_changes_the_forecast_and_its_reasons() -> None:
     assert status == 0
     assert "Stiffness not known here" in before and "of the own trend" not in before
     assert "of the own trend" in felt
+    status, worker = spinemat(*forecast, "--patient", "desk_worker_45")
+    assert status == 0 and "Stiffness 13.4 ± 0.7 N/mm" in worker  # L4, stiffer than the others
+    assert worker.count("surely stiffer") >= 2
 
 
 def test_a_forecast_is_judged_by_what_this_person_may_bear(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def _known(
     Raises:
         InvalidInput: there is no such patient, or it is too early for another session.
     """
-    from spinemat.anatomy import LEVELS, TRUNK
+    from spinemat.anatomy import TRUNK
     from spinemat.back_model import UP
     from spinemat.ledger import advise
     from spinemat.level_dose import Felt
@@ -314,7 +314,7 @@ def _known(
     if patient is not None:
         from spinemat_sim.population import find_patient
 
-        of = zip(LEVELS, find_patient(patient).stiffness, strict=True)
+        of = zip(UP, find_patient(patient).stiffness, strict=True)
         felt = {level: (value, KNOWN * value) for level, value in of if level in TRUNK}
         source = f"as felt at the patient {patient}"
     value, error = np.array([felt.get(level, (np.nan, np.nan)) for level in UP]).T
