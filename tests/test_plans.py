@@ -26,7 +26,7 @@ from planning import (
     needs,
     presses,
 )
-from spinemat.anatomy import LEVELS, check_intake
+from spinemat.anatomy import LEVELS, check_intake, regional_sums
 from spinemat.back_model import UP, means
 from spinemat.dosing import plan_session
 from spinemat.errors import InvalidInput
@@ -35,9 +35,11 @@ from spinemat.ledger import FIRST_WEEK, Advice, PastSession, advise
 from spinemat.level_dose import Felt, Needs
 from spinemat.plan import SessionPlan, edit, without_dose
 from spinemat.plan_record import plan_from_mapping, plan_to_mapping
+from spinemat.press import PressRun
 from spinemat.press_goal import Waveform, wave
 from spinemat.questionnaire import load_person
 from spinemat.screening import screen
+from spinemat.session_programme import PRELOAD
 from spinemat.stiffness import LevelEstimate
 from spinemat.twin import TwinRun
 
@@ -503,12 +505,20 @@ def test_what_is_pressed_keeps_the_limits_of_both_people_in_truth() -> None:
         needed = Needs.of_answers(record, screen(record))
         plan = plan_session(PROGRAMMES["lower_back"], LAYOUT, record.measures, scan, needed)
         loop.peak[:] = 0.0
-        for phase in (3, 4):  # the hardest, and the one with most fingers at once
-            _, goal = next(found for found in presses(plan) if found[0].phase == phase)
-            loop.press(goal)
+        allowed, regions = regional_sums(plan.mass), np.array(LAYOUT.regions)
+        first_sets = {s.phase: goal for s, goal in presses(plan) if s.pressing and s.set == 1}
+        first_sets |= {s.phase: goal for s, goal in presses(plan) if s.kind == "flow"}
+        assert len(first_sets) == 5  # every phase of the programme that presses
+        for goal in first_sets.values():
+            run = PressRun(replace(goal, duration=4.0 / goal.rate), LAYOUT)  # four presses
+            while not run.done:
+                loop.step(run)
+                force = loop.plant.truth().peak_force
+                for region, most in allowed.items():
+                    assert force[regions == region].sum() <= most
             retract(loop)
             loop.samples.clear()
-        assert (loop.peak <= np.maximum(plan.allowed, goal.preload.max())).all()
+        assert (loop.peak <= np.maximum(plan.allowed, PRELOAD)).all()
         felt_most.append(loop.peak.max())
         work.append(sum(dose.work for dose in plan.levels))
     assert felt_most[0] < 0.8 * felt_most[1]
