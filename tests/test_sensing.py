@@ -293,14 +293,15 @@ def test_sides_and_an_oblique_person_are_told_apart() -> None:
     found = deconvolve(ROWS, probes_of(mean_back(0.01, 0.44), 0.0), place())
     offset = np.array([row.offset for row in LAYOUT.rows])
     near = int(np.argmin(np.abs(found.x - ROWS[6])))
-    difference = np.zeros(ROWS.size)
-    difference[6] = 0.12
-    sides = side_differences(ROWS, offset, difference, np.full(ROWS.size, 0.01), found)
+    straight, error = np.full(ROWS.size, 0.004), np.full(ROWS.size, 1e-4)
+    gain, difference = 2.0 * straight, np.zeros(ROWS.size)
+    difference[6] = 0.12 * gain[6]
+    sides = side_differences(ROWS, offset, straight, gain, difference, error, found)
     assert np.argmax(sides.skew) == near and sides.skew[near] > 0.08
     assert abs(sides.across[0]) < 0.002
     # lying 4 mm to the left: the right fingers have the longer lever all along the back
-    difference = 0.004 * offset * 0.6 / (2.0 * 0.026**2)
-    sides = side_differences(ROWS, offset, difference, np.full(ROWS.size, 0.01), found)
+    difference = 0.004 * straight * offset * 0.6 / 0.026**2
+    sides = side_differences(ROWS, offset, straight, gain, difference, error, found)
     assert sides.across[0] == pytest.approx(-0.004, abs=0.002)
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spinemat.back_model import UP, Back, pair_stiffness, response, tip_shares
+from spinemat.back_model import UP, Back, pair_stiffness, response, row_shares
 from spinemat.contour import SpinePlace
 
 Array = NDArray[np.float64]
@@ -72,6 +72,7 @@ class LevelMap:
         across: where the spine is across the mat at T8, m, and its standard error; left is
             negative.
         rotation: of the spine about z, rad, and its standard error.
+        body: how far bone under each row gives way per force of its pair, shape (rows,), m/N.
     """
 
     x: Array
@@ -84,6 +85,7 @@ class LevelMap:
     skew_error: Array = field(default_factory=lambda: np.full(len(UP), SIDE))
     across: tuple[float, float] = (0.0, np.inf)
     rotation: tuple[float, float] = (0.0, np.inf)
+    body: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def sides_resolved(self) -> NDArray[np.bool_]:
@@ -147,6 +149,7 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
         before=slope @ np.linalg.inv(prior) @ slope.T,
         misfit=float(np.sqrt(np.mean(rest**2))),
         evidence=float(np.log(weight).sum() - 0.5 * chance),
+        body=np.diag(response(_back(p), row_x)[0]),
     )
 
 
@@ -168,7 +171,13 @@ def _jacobian(function: Callable[[Array], Array], p: Array) -> Array:
 
 
 def side_differences(
-    row_x: Array, offset: Array, difference: Array, error: Array, levels: LevelMap
+    at: Array,
+    offset: Array,
+    straight: Array,
+    gain: Array,
+    difference: Array,
+    error: Array,
+    levels: LevelMap,
 ) -> LevelMap:
     """Find how much stiffer the left of each level is than its right, and how the body lies.
 
@@ -176,26 +185,27 @@ def side_differences(
     the back that is a straight line, while sides differ level by level.
 
     Args:
-        row_x: of the rows, shape (rows,), m.
-        offset: of their fingers from the middle, shape (rows,), m.
-        difference: (left - right) / (left + right) of the slopes of each row's fingers, shape
-            (rows,); NaN: not known.
-        error: its standard error, shape (rows,).
+        at: x of the row that each reading is of, shape (m,), m.
+        offset: of its fingers from the middle, shape (m,), m.
+        straight: travel in the whole ramp if it all went on as beyond the toe, shape (m,), m.
+        gain: by which sides travel apart per (left - right) / (left + right) of their stiffness,
+            shape (m,), m.
+        difference: by how much the right finger travelled further than the left, shape (m,), m.
+        error: its standard error, shape (m,), m.
         levels: where the levels are.
 
     Returns:
         `levels` with `skew`, `across` and `rotation`.
     """
-    use = np.isfinite(difference)
-    at = row_x[use]
-    weight = tip_shares(levels.x, at)
-    roll = -offset[use] * np.sum(weight**2, axis=1) / (2.0 * ROLL_LEVER**2)
+    weight = row_shares(at, levels.x)
+    roll = -straight * offset * np.sum(weight**2, axis=1) / ROLL_LEVER**2
     middle = levels.x[UP.index("T8")]
-    design = np.concatenate([weight, roll[:, None], (roll * (at - middle))[:, None]], axis=1)
-    inverse = design / error[use, None] ** 2
+    columns = [gain[:, None] * weight, roll[:, None], (roll * (at - middle))[:, None]]
+    design = np.concatenate(columns, axis=1)
+    inverse = design / error[:, None] ** 2
     prior = np.concatenate([np.full(len(UP), SIDE), [ACROSS, ROTATION]])
     covariance = np.linalg.inv(inverse.T @ design + np.diag(prior**-2.0))
-    value, spread = covariance @ (inverse.T @ difference[use]), np.sqrt(np.diag(covariance))
+    value, spread = covariance @ (inverse.T @ difference), np.sqrt(np.diag(covariance))
     return replace(
         levels,
         skew=value[:-2],

@@ -256,12 +256,12 @@ class SpineScan:
         spacing = n if self._full else GROUP_SPACING
         rows = [[r for r in range(f, n, spacing) if good[r]] for f in range(spacing)]
         groups = [[2 * r + side for r in group for side in (0, 1)] for group in rows]
-        if self._full:  # the left of a row and the right of one half a back away
-            pairs = [(r, (r + n // 2) % n) for r in range(n)]
+        if self._full:  # a row's left with the right of one half a back away, then the others
+            couples = [(r, r + n // 2) for r in range(n // 2)] + [(n - 1,)] * (n % 2)
             groups += [
-                [2 * r + side for side, r in enumerate(pair) if good[r]]
-                for pair in pairs
-                if pair[0] != pair[1]
+                [2 * r + (side + i) % 2 for i, r in enumerate(couple) if good[r]]
+                for couple in couples
+                for side in (0, 1)
             ]
         return [group for group in groups if group]
 

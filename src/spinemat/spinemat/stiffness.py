@@ -35,6 +35,7 @@ MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5
 # Travel at rest over what a ramp of 3.6 s shows of it: creep that is still to come. Read in the
 # simulated plant, whose loss factor is 0.2, against the laboratory's indenter (a test)
 TO_COME = 1.02
+LEAST_TISSUE = 0.2  # of what a pair gives way, at least, is its tissue (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
@@ -80,10 +81,11 @@ class RowProbes:
         self._probes: list[Probe] = []
         # under each finger, N/m, and the rise of force at which the toe ended, N
         self.linear, self.toe, self.corner = np.full((3, 2 * rows), np.nan)
-        # travel of each finger in a ramp and its error, m: with its neighbour, and alone
-        self._travel, self._travel_error = np.full((2, 2, 2 * rows), np.nan)
-        # by which sides travel apart per (left - right) / (left + right), m; what a roll adds
-        self._apart, self._rolls = np.full((2, rows), np.nan)
+        # travel of each finger and its error, m: with its neighbour, and alone; in the whole ramp,
+        # and in one that all goes on as beyond the toe
+        self._travel, self._travel_error = np.full((2, 2, 2, 2 * rows), np.nan)
+        # travel of a finger of each row's pair per force, in the toe and beyond it, m/N; its force
+        self._soft, self._hard, self._rise = np.full((3, rows), np.nan)
         self.reason = ["not probed"] * rows
 
     def refuse(self, row: int, reason: str) -> None:
@@ -143,9 +145,10 @@ class RowProbes:
                 self.linear[pair] = rise[pair] / travels
                 self.toe[pair] = rise[pair] / (travels if toe[row] else fit.below[pair])
                 self.corner[pair] = rise[pair] * fit.corner[pair]
-                self._travel[0, pair] = fit.total[pair]
-                self._travel_error[0, pair] = fit.total_error[pair]
-                self._see_sides(row, rise[pair], fit.below[pair], travels)
+                self._rise[row] = rise[pair].mean()
+                self._soft[row] = np.mean(fit.below[pair] / rise[pair])
+                self._hard[row] = np.mean(travels / rise[pair])
+                self._see_sides(0, pair, fit, bool(toe[row]))
             elif (fit.residual[pair] > MAX_RESIDUAL).any():
                 continue
             else:
@@ -156,36 +159,54 @@ class RowProbes:
 
     def _add_alone(self, ramp: Segment, fit: SegmentFit, in_toe: NDArray[np.bool_]) -> None:
         reached = ~in_toe & (ramp.push.max(axis=0) > 0.9) & (fit.residual <= MAX_RESIDUAL)
-        use = (ramp.rise > 0.0) & reached & ~ramp.guarded
-        self._travel[1, use] = fit.total[use]
-        self._travel_error[1, use] = fit.total_error[use]
+        self._see_sides(1, (ramp.rise > 0.0) & reached & ~ramp.guarded, fit, toe=False)
 
-    def _see_sides(self, row: int, rise: Array, below: Array, above: Array) -> None:
-        """How far a pair's sides travel apart when they differ.
+    def _see_sides(
+        self, alone: int, use: list[int] | NDArray[np.bool_], fit: SegmentFit, toe: bool
+    ) -> None:
+        """Note how far fingers travelled, with their neighbours or alone."""
+        for reading, travel, error in (
+            (0, fit.total, fit.total_error),
+            (1, fit.above, fit.error),
+        ):
+            if not (toe and reading == 1):  # nothing was seen beyond the toe
+                self._travel[alone, reading, use] = travel[use]
+                self._travel_error[alone, reading, use] = error[use]
 
-        A side that is stiffer by a share is taken to be so in its toe and beyond it: the force for
-        every travel is larger by that share. So its travel from the preload to the end of the ramp
-        is shorter by the share times (end force / slope there - preload / slope there).
+    def _with_sides(self, found: LevelMap, place: SpinePlace) -> LevelMap:
+        """A map with what is known of sides.
+
+        A side that is stiffer by a share is taken to be so in its tissue, in the toe and beyond
+        it: the force for every travel of the tissue is larger by that share. So its travel from
+        the preload to the end of the ramp is shorter by the share times (end force / slope there
+        - preload / slope there), which is next to nothing where the ramp ends soon after the toe.
+        There the slope beyond the toe tells more; of both, the one is taken that tells most. How
+        much further one side gives than the other is the same whether both press or each alone,
+        because what one press moves beneath the other finger is the same both ways.
         """
-        light = 0.5 * PRELOAD
-        soft, hard = float(np.mean(below / rise)), float(np.mean(above / rise))
-        straight = float(rise.mean()) * hard
-        self._apart[row] = 2.0 * (straight + light * (hard - soft))
-        self._rolls[row] = 2.0 * straight / self._apart[row]
-
-    def _sides(self) -> tuple[Array, Array]:
-        """(left - right) / (left + right) of each row's slopes, and its error, shape (rows,).
-
-        How much further one side gives than the other is the same whether both press or each
-        alone, because what one press moves beneath the other finger is the same both ways.
-        """
-        left, right = self._travel[:, ::2], self._travel[:, 1::2]
-        error = np.hypot(self._travel_error[:, ::2], self._travel_error[:, 1::2])
-        known = np.isfinite(right - left)
-        weight = np.where(known, error**-2.0, 0.0)
-        sure = np.where(known[0], weight.sum(axis=0), np.nan)
-        apart = np.where(known, weight * (right - left), 0.0).sum(axis=0) / sure
-        return apart / self._apart, sure**-0.5 / self._apart
+        body = 2.0 * found.body  # per force of a finger while both press
+        tissue = np.maximum(self._hard - body, LEAST_TISSUE * self._hard)
+        toe = np.maximum(self._soft - body, tissue)
+        light, straight = 0.5 * PRELOAD, self._rise * self._hard
+        whole = (light + self._rise) * tissue - light * toe
+        gains = 2.0 * np.array([self._hard / tissue * whole, straight])
+        left, right = self._travel[..., ::2], self._travel[..., 1::2]
+        error = np.hypot(self._travel_error[..., ::2], self._travel_error[..., 1::2])
+        difference = right - left
+        worth = np.nan_to_num(np.abs(gains) / error, nan=-1.0)
+        best = worth.argmax(axis=1)[:, None]
+        gain = np.take_along_axis(np.broadcast_to(gains, worth.shape), best, 1)[:, 0]
+        difference, error = (np.take_along_axis(v, best, 1)[:, 0] for v in (difference, error))
+        # a row's difference belongs to another level when the levels lie elsewhere
+        unsure = np.interp(self._row_x, found.x, [place.errors[v] for v in UP])
+        apart = np.interp(self._row_x, found.x, np.gradient(found.x))
+        error = np.hypot(error, gain * SIDE * np.minimum(unsure / apart, 1.0))
+        known = np.isfinite(difference + error)
+        at, offset, straight = (
+            np.broadcast_to(v, known.shape)[known] for v in (self._row_x, self._offset, straight)
+        )
+        gain, difference, error = gain[known], difference[known], error[known]
+        return side_differences(at, offset, straight, gain, difference, error, found)
 
     @staticmethod
     def _judge(residual: Array, rise: Array, travels: Array, reached: bool) -> str:
@@ -208,14 +229,7 @@ class RowProbes:
         """Return the stiffness of all levels, or None when no row has a value."""
         if not self.measured.any():
             return None
-        found = deconvolve(self._row_x, self._probes, place)
-        difference, error = self._sides()
-        # a row's difference belongs to another level when the levels lie elsewhere
-        unsure = np.interp(self._row_x, found.x, [place.errors[v] for v in UP])
-        apart = np.interp(self._row_x, found.x, np.gradient(found.x))
-        error = np.hypot(error, SIDE * np.minimum(unsure / apart, 1.0))
-        offset = self._offset * self._rolls
-        return side_differences(self._row_x, offset, difference, error, found)
+        return self._with_sides(deconvolve(self._row_x, self._probes, place), place)
 
     def levels(self, found: LevelMap | None, place: SpinePlace) -> list[LevelEstimate]:
         """Return an estimate per level C1 … L5 and side, and of the neck's two regions."""
