@@ -132,6 +132,9 @@ def run_demo(
             console.print("The mat is ready; the session begins.")
             begun = time.monotonic()
             result = client.run_session(_goal(patient, options.programme), progress, wanted)
+            if "STARTING" in result.message:  # a busy machine: the drive stage had just let go
+                client.wait_ready(READY_WAIT)
+                result = client.run_session(_goal(patient, options.programme), progress, wanted)
             wall = time.monotonic() - begun
             recorded = bool(result.folder) and options.record != NO_RECORD
             if recorded:
