@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import rclpy
+from rclpy.node import Node
 
 from mats import MAT
 from spinemat.layout import load_layout
@@ -30,6 +32,22 @@ DOWN = -0.008  # m
 SETTLED = 25  # cycles down without a break: a dropped tip bounces once
 STRIP = [0.0, 0.15, 0.3, 0.45]  # m, sensors of a posture strip
 _GRAPHS = itertools.count()
+N = TypeVar("N", bound=Node)
+
+
+@contextmanager
+def lone(kind: Callable[[], N], **parameters: Any) -> Iterator[N]:
+    """A node in this process with parameters of its own; nothing is spun, nobody else is there."""
+    words = [w for name, value in parameters.items() for w in ("-p", f"{name}:={value}")]
+    rclpy.init(args=["--ros-args", "-r", f"__ns:={NAMESPACE}", *words])
+    try:
+        made = kind()
+        try:
+            yield made
+        finally:
+            made.destroy_node()
+    finally:
+        rclpy.try_shutdown()
 
 
 def press_goal(**fields: Any) -> Press.Goal:

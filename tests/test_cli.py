@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,11 +150,11 @@ def test_ctrl_c_ends_safely_and_leaves_no_process(tmp_path: Path) -> None:
     assert list(tmp_path.glob("sessions/*/bag/*.mcap"))
 
 
-def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
-    tmp_path: Path,
-) -> None:
+@contextmanager
+def without_a_drive_stage(tmp_path: Path, *options: str) -> Iterator[None]:
+    """A mat that is up, but for its drive stage; Ctrl-C ends it in the end, with status 0."""
     with subprocess.Popen(
-        [*SPINEMAT, "up", "--sim", "none", "--namespace", "/bare"],
+        [*SPINEMAT, "up", "--sim", "none", *options],
         cwd=tmp_path,
         env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -162,12 +164,21 @@ def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
         for line in process.stdout:
             if "STARTING" in line:
                 break
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+        assert process.wait(60) == 0
+
+
+def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
+    tmp_path: Path,
+) -> None:
+    with without_a_drive_stage(tmp_path, "--namespace", "/bare"):
         status, output = spinemat("status", "--namespace", "/bare", cwd=tmp_path)
         record = ("record", "bag", "--seconds", "2", "--out", "kept", "--namespace", "/bare")
         recorded, words = spinemat(*record, cwd=tmp_path)
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.wait(60) == 0
     assert status == 1
     assert "waiting for drive data: no drive state seen" in output
     assert recorded == 0, words
@@ -179,21 +190,8 @@ def test_a_mat_without_a_drive_stage_says_so_and_is_recorded(
 
 
 def test_a_mat_is_up_without_a_recorder(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*SPINEMAT, "up", "--sim", "none", "--record", "none", "--namespace", "/quiet"],
-        cwd=tmp_path,
-        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "STARTING" in line:
-                break
+    with without_a_drive_stage(tmp_path, "--record", "none", "--namespace", "/quiet"):
         running = graph_processes()
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.wait(60) == 0
     assert any("safety_supervisor" in command for command in running)
     assert not any("recorder" in command for command in running)
     assert not list(tmp_path.rglob("*.mcap")) and not graph_processes()

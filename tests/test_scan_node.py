@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import rclpy
 from rclpy.lifecycle import LifecycleState
 
+from graphs import lone
 from mats import MAT
 from spinemat.layout import load_layout
 from spinemat_actuation.messages import press_goal, press_result
@@ -63,17 +63,10 @@ class Plants:
 
 @pytest.fixture
 def node() -> Iterator[SpineContour]:
-    rclpy.init(args=["--ros-args", "-r", "__ns:=/mat", "-p", f"mat_config:={MAT}"])
-    try:
-        made = SpineContour()
+    with lone(SpineContour, mat_config=MAT) as made:
         made.on_configure(LifecycleState(0, "unconfigured"))
         made.on_activate(LifecycleState(0, "inactive"))
-        try:
-            yield made
-        finally:
-            made.destroy_node()
-    finally:
-        rclpy.try_shutdown()
+        yield made
 
 
 def scan(

@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-import rclpy
 import sqlalchemy as sa
 import yaml
 from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 
 from command_line import spinemat
-from graphs import session_goal
+from graphs import lone, session_goal
 from mats import MAT
 from people import HEALTHY
 from planning import ADULT, FOLDER, LAYOUT, felt
@@ -90,16 +89,8 @@ def said(node: SessionOrchestrator) -> list[str]:
 def orchestrator(folder: Path, **own: Any) -> Iterator[SessionOrchestrator]:
     """The node with parameters of its own; its sessions are kept in the folder."""
     given = {"mat_config": MAT, "programmes": FOLDER, "sessions_dir": folder / "sessions"} | own
-    words = [w for name, value in given.items() for w in ("-p", f"{name}:={value}")]
-    rclpy.init(args=["--ros-args", "-r", "__ns:=/mat", *words])
-    try:
-        made = SessionOrchestrator()
-        try:
-            yield made
-        finally:
-            made.destroy_node()
-    finally:
-        rclpy.try_shutdown()
+    with lone(SessionOrchestrator, **given) as made:
+        yield made
 
 
 @pytest.fixture
