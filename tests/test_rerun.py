@@ -19,7 +19,8 @@ from std_msgs.msg import Header
 from mats import MAT
 from spinemat.analysis import Bag, rerun
 from spinemat.analysis.comparing import Comparison
-from spinemat.analysis.rerun import SCANNED, WATCHED, _Results, _Scans
+from spinemat.analysis.rerun_results import SCANNED, WATCHED, Results
+from spinemat.analysis.rerun_scans import Scans
 from spinemat.anatomy import check_intake
 from spinemat.back_model import UP
 from spinemat.contour import ContourEstimate, SpinePlace
@@ -89,7 +90,7 @@ def again(topic: str, message: Any, scan: Any) -> Comparison:
     message.header.stamp = stamp(AT)
     recorded[topic].append(message)
     found: dict[str, Comparison] = {}
-    scans = _Scans(LAYOUT, _Results(recorded, found, 0), [])
+    scans = Scans(LAYOUT, Results(recorded, found, 0), [])
     scans._scan = scan
     if topic == "contour":
         scans._compare_contour(AT)
@@ -176,7 +177,7 @@ def test_the_end_of_the_next_breath_is_compared(told: int, equal: bool) -> None:
     )  # fmt: skip
     none = np.zeros(N)
     sample = FingerSample(9, AT, none, none, none, none.astype(np.int64), none.astype(bool))
-    _Results(recorded, found, 0).felt(sample, felt)
+    Results(recorded, found, 0).felt(sample, felt)
     assert found["breathing"].compared == 1 and found["breathing"].equal == equal
 
 
@@ -193,7 +194,7 @@ def test_what_the_node_never_told_is_told(told: tuple[int, ...], equal: bool) ->
     )  # fmt: skip
     for whole in (False, True):
         found: dict[str, Comparison] = {}
-        results = _Results(recorded, found, 0, whole)
+        results = Results(recorded, found, 0, whole)
         for k in range(3):
             none = np.zeros(N)
             results.felt(
