@@ -22,12 +22,12 @@ from spinemat.contour import SpinePlace
 
 Array = NDArray[np.float64]
 
-# Standard deviation of logarithms: 0.25 common to a person, 0.12 per level (split is a choice),
-# which is about 0.24 of the level's own spring, one of several that a press feels
-PERSON, LEVEL = 0.25, 0.24
+# Standard deviation of the logarithm of a pair's stiffness: 0.25 common to a person, 0.12 per level
+# (the split is a choice). A press feels several springs, so those of the levels differ by more.
+PERSON, LEVEL = 0.25, 0.12
 # standard deviations of the logarithms of what no survey tells of people (engineering choices)
 TISSUE, PADDING, SHEAR, SPREAD = 0.15, 0.3, 0.4, 0.2
-MODEL_ERROR = 1.5e-4  # m, of any movement, that the model does not know (choice)
+MODEL_ERROR = 1.2e-4  # m, of any movement, that the model does not know (choice)
 OWN_ERROR = 0.04  # of what a pressed row moves, that the model does not know (choice)
 TOE, TOE_ERROR = 0.4, 0.12  # stiffness in the toe over the linear one; how well that is known
 UNRESOLVED = 0.85  # of `SIDE`: where less is known of sides, they are not told (choice)
@@ -105,11 +105,11 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
     mean[:2] = place.s1, place.back
     prior = np.zeros((_SIZE, _SIZE))
     prior[:2, :2] = np.linalg.inv(place.covariance)
-    others = np.concatenate(
-        [[PERSON], np.full(24, LEVEL), np.full(4, TISSUE), [PADDING, SHEAR, SPREAD]]
-    )
-    own = np.arange(2, _SIZE)
-    prior[own, own] = others**-2.0
+    prior[_COMMON, _COMMON] = PERSON**-2.0
+    slope = _jacobian(_logs, mean)[:, _LEVEL] / LEVEL
+    prior[_LEVEL, _LEVEL] = slope.T @ slope
+    others = np.arange(_TISSUE.start, _SIZE)
+    prior[others, others] = np.append(np.full(4, TISSUE), [PADDING, SHEAR, SPREAD]) ** -2.0
     seen = np.array([np.isfinite(p.travel) for p in probes])
     travel = np.array([p.travel for p in probes])[seen]
     forces = np.array([p.force for p in probes])
@@ -137,11 +137,7 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
     rest = (travel - forward(p)) * weight
     covariance = np.linalg.inv(normal)
     chance = rest @ rest + (p - mean) @ prior @ (p - mean) + np.linalg.slogdet(normal)[1]
-
-    def logs(q: Array) -> Array:
-        return np.asarray(np.log(pair_stiffness(_back(q))))
-
-    slope = _jacobian(logs, p)
+    slope = _jacobian(_logs, p)
     return LevelMap(
         x=_back(p).x,
         value=pair_stiffness(_back(p)),
@@ -156,6 +152,11 @@ def deconvolve(row_x: Array, probes: Sequence[Probe], place: SpinePlace) -> Leve
 def _back(p: Array) -> Back:
     level, tissue = np.exp(p[_COMMON] + p[_LEVEL]), np.exp(p[_COMMON] + p[_TISSUE])
     return Back(float(p[0]), float(p[1]), level, tissue, *np.exp(p[_REST]).tolist())
+
+
+def _logs(p: Array) -> Array:
+    """Logarithms of the levels' pair stiffness, shape (24,)."""
+    return np.asarray(np.log(pair_stiffness(_back(p))))
 
 
 def _jacobian(function: Callable[[Array], Array], p: Array) -> Array:

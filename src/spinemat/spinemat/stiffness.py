@@ -37,6 +37,7 @@ MAX_MISFIT = 1.0  # of a map's movements over their errors; usual are 0.3 to 0.5
 TO_COME = 1.02
 LEAST_TISSUE = 0.2  # of what a pair gives way, at least, is its tissue (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
+NECK_REACH = 0.020  # m, the same for a region of the neck, whose levels are closer together
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
@@ -274,7 +275,7 @@ class RowProbes:
         ]
         for name, levels in NECK_REGIONS.items():
             x = float(np.mean([at[v] for v in levels]))
-            reason = why or "no measured row under this region"
+            reason = why or "no measured row under or beside this region"
             result.append(LevelEstimate(name, "both", x, np.nan, np.nan, reason))
         return result
 
@@ -288,9 +289,9 @@ class RowProbes:
             share = found.value[i] / found.value[i].sum()
             spread = value * float(np.sqrt(share @ found.covariance[np.ix_(i, i)] @ share))
             reason = ""
-            edges = np.array([found.x[i].min() - 0.01, found.x[i].max() + 0.01])
-            if not ((good >= edges[0]) & (good <= edges[1])).any():
-                reason = "no measured row under this region"
+            low, high = found.x[i].min() - NECK_REACH, found.x[i].max() + NECK_REACH
+            if not ((good >= low) & (good <= high)).any():
+                reason = "no measured row under or beside this region"
                 value = spread = np.nan
             result.append(LevelEstimate(name, "both", x, value, spread, reason))
         return result
