@@ -22,7 +22,7 @@ from spinemat.contour import SpinePlace
 
 Array = NDArray[np.float64]
 
-# Standard deviation of the logarithm of a pair's stiffness: 0.25 common to a person, 0.12 per level
+# Standard deviation of logarithms of a pair's stiffness: 0.25 common to a person, 0.12 per level
 # (the split is a choice). A press feels several springs, so those of the levels differ by more.
 PERSON, LEVEL = 0.25, 0.12
 # standard deviations of the logarithms of what no survey tells of people (engineering choices)
