@@ -111,6 +111,12 @@ def test_a_person_who_only_breathes_is_neither_tense_nor_moving(pressing: bool) 
     assert back.watch.now.presence is Presence.PRESENT
 
 
+def test_what_a_scan_did_not_feel_beyond_the_toe_is_not_taken_for_guarding() -> None:
+    back, unknown = Back(pressing=True), np.full(LAYOUT.n, np.nan)
+    back.watch.learn(unknown, np.full(LAYOUT.n, 2200.0), unknown)
+    assert np.isnan(back.until(30.0, lambda r: r.guarding or r.moving))
+
+
 @pytest.mark.parametrize("pressing", [False, True])
 def test_who_rolls_is_seen_within_three_tenths_of_a_second(pressing: bool) -> None:
     back = Back(pressing)

@@ -150,12 +150,15 @@ class ReactionWatch:
             linear, toe: slopes beyond and in the toe, shape (n,), N/m; NaN unknown.
             corner: force at which the toe ends, shape (n,), N; NaN unknown.
         """
-        known = np.isfinite(linear + toe + corner)
-        self._believed[known] = SHARES / linear[known, None]
-        self._believed[known, 0] = 1.0 / toe[known]
-        self._corner[known] = corner[known]
-        spread = SCANNED * self._believed[known]
-        self._start[known] = spread[:, :, None] ** 2 * np.eye(SHARES.size)
+        felt, beyond = np.isfinite(toe), np.isfinite(linear + toe + corner)
+        self._believed[beyond] = SHARES / linear[beyond, None]
+        self._believed[felt, 0] = 1.0 / toe[felt]
+        self._corner[beyond] = corner[beyond]
+        # where the toe alone was felt, what lies beyond it is known no better than before
+        scanned = np.tile(beyond[:, None], SHARES.size)
+        scanned[:, 0] = felt
+        spread = np.where(scanned, SCANNED, UNSURE) * self._believed
+        self._start = spread[:, :, None] ** 2 * np.eye(SHARES.size)
 
     def add(
         self, now: float, position: Array, force: Array, driven: Flags, contact: Flags

@@ -80,7 +80,7 @@ class RowProbes:
         rows = row_x.size
         self._row_x, self._offset = row_x, offset
         self._probes: list[Probe] = []
-        # under each finger, N/m, and the rise of force at which the toe ended, N
+        # under each finger, N/m, and the rise of force at which the toe ended, N; NaN: not felt
         self.linear, self.toe, self.corner = np.full((3, 2 * rows), np.nan)
         # travel of each finger and its error, m: with its neighbour, and alone; in the whole ramp,
         # and in one that all goes on as beyond the toe
@@ -143,9 +143,10 @@ class RowProbes:
                 self.reason[row] = self._judge(fit.residual[pair], rise[pair], travels, whole)
                 if self.reason[row]:
                     continue
-                self.linear[pair] = rise[pair] / travels
-                self.toe[pair] = rise[pair] / (travels if toe[row] else fit.below[pair])
-                self.corner[pair] = rise[pair] * fit.corner[pair]
+                self.toe[pair] = rise[pair] / fit.below[pair]
+                if not toe[row]:  # beyond it nothing was felt
+                    self.linear[pair] = rise[pair] / travels
+                    self.corner[pair] = rise[pair] * fit.corner[pair]
                 self._rise[row] = rise[pair].mean()
                 self._soft[row] = np.mean(fit.below[pair] / rise[pair])
                 self._hard[row] = np.mean(travels / rise[pair])
