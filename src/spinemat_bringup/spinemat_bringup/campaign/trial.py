@@ -20,6 +20,7 @@ from spinemat_sim.patient import Patient
 RISEN = 0.003  # m that a tip has moved in the approach
 LOADED = 2.0  # N, true force on any finger in a scan
 TREATED = 4.0  # N, the same in a treatment
+SILENT = 25  # cycles without a permit: it has fallen silent
 
 
 class Trial(Rig):
@@ -85,6 +86,16 @@ class Trial(Rig):
         self.client.wait(lambda: self._permit is not None, WALL_LIMIT, "drive/permit")
         assert self._permit is not None
         return str(self._permit.boot_id)
+
+    def last_permit(self) -> int:
+        """Wait until the supervisor has fallen silent; return the drive cycle it last answered."""
+
+        def silent() -> bool:
+            return self._permit is not None and self.cycle > self._permit.cycle + SILENT
+
+        self.client.wait(silent, WALL_LIMIT, "the end of drive/permit")
+        assert self._permit is not None
+        return int(self._permit.cycle)
 
     def hold_hand_control(self, held: bool) -> None:
         """Let the virtual person hold the hand control, or let go of it."""
