@@ -504,6 +504,16 @@ def test_a_row_at_the_end_of_the_neck_is_read_as_what_it_presses() -> None:
         assert felt.value[i] == pytest.approx(truth[(level, "both")], rel=0.25), level
 
 
+def test_a_row_that_was_pressed_in_its_toe_alone_tells_nothing_of_what_lies_beyond() -> None:
+    person = lie_down(eligible(100, 15000)[12])
+    scan = scan_plant(ClosedLoop(Plant(LAYOUT, person, plain_urdf(LAYOUT), 15012)))
+    linear, toe = scan.finger_stiffness()
+    lightly = np.flatnonzero(np.isfinite(toe) & np.isnan(linear))
+    assert lightly.tolist() == [20, 21] and scan.probes.measured[10]
+    assert person.x_of("T1") - 0.02 < LAYOUT.x[20] < person.x_of("C7"), "beside the neck"
+    assert np.isnan(scan.toe_end()[lightly]).all()
+
+
 def test_the_contour_is_told_again_when_the_breath_is_known() -> None:
     loop = loop_of(presets()["average_adult"])
     scan, methods = SpineScan(LAYOUT, INTAKE), []

@@ -155,10 +155,9 @@ class ReactionWatch:
         self._believed[felt, 0] = 1.0 / toe[felt]
         self._corner[beyond] = corner[beyond]
         # where the toe alone was felt, what lies beyond it is known no better than before
-        scanned = np.tile(beyond[:, None], SHARES.size)
-        scanned[:, 0] = felt
-        spread = np.where(scanned, SCANNED, UNSURE) * self._believed
-        self._start = spread[:, :, None] ** 2 * np.eye(SHARES.size)
+        variance = np.einsum("nii->ni", self._start)
+        known = (SCANNED * self._believed) ** 2
+        variance[felt, 0], variance[beyond, 1:] = known[felt, 0], known[beyond, 1:]
 
     def add(
         self, now: float, position: Array, force: Array, driven: Flags, contact: Flags

@@ -38,6 +38,7 @@ TO_COME = 1.02
 LEAST_TISSUE = 0.2  # of what a pair gives way, at least, is its tissue (engineering choice)
 REACH = 0.030  # m, a level further than this from any measured row is not reported
 NECK_REACH = 0.020  # m, the same for a region of the neck, whose levels are closer together
+NO_ROW = "no measured row under or beside this region"
 NECK_REGIONS = {"lower neck": NECK[4:], "upper neck": NECK[:4]}
 METHOD = (
     "loading slope of pair force over mean indentation after two preconditioning cycles, preload"
@@ -276,7 +277,7 @@ class RowProbes:
         ]
         for name, levels in NECK_REGIONS.items():
             x = float(np.mean([at[v] for v in levels]))
-            reason = why or "no measured row under or beside this region"
+            reason = why or NO_ROW
             result.append(LevelEstimate(name, "both", x, np.nan, np.nan, reason))
         return result
 
@@ -292,7 +293,7 @@ class RowProbes:
             reason = ""
             low, high = found.x[i].min() - NECK_REACH, found.x[i].max() + NECK_REACH
             if not ((good >= low) & (good <= high)).any():
-                reason = "no measured row under or beside this region"
+                reason = NO_ROW
                 value = spread = np.nan
             result.append(LevelEstimate(name, "both", x, value, spread, reason))
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime
@@ -27,14 +28,14 @@ TABLES = Base.metadata.tables
 ORDER = (Session.started, Session.id)
 
 
-class Reads:
+class Reads(ABC):
     """Everything that the record tells. All methods raise `StoreError` when it cannot be read."""
 
     where: str
 
+    @abstractmethod
     def reading(self) -> AbstractContextManager[Connection]:
         """Give a connection that sees one state of the database."""
-        raise NotImplementedError
 
     def past_doses(self, person_id: str, since: datetime) -> list[PastSession]:
         """Return what a person got in the sessions that began at `since` or later, in order."""

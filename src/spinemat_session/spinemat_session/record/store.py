@@ -21,17 +21,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from spinemat.allocation import ARMS, BLOCKS, allocate
 from spinemat.errors import InvalidInput
 from spinemat_session.record.faults import StoreError, faults
-from spinemat_session.record.found import (
-    BrokenOff,
-)
+from spinemat_session.record.found import BrokenOff
 from spinemat_session.record.note import ENDING, UNREADABLE, Note, read_notes
 from spinemat_session.record.opening import database_url, make_engine, migrate
 from spinemat_session.record.reads import TABLES, Reads
-from spinemat_session.record.schema import (
-    Person,
-    Session,
-    Study,
-)
+from spinemat_session.record.schema import Person, Session, Study
 from spinemat_session.record.writes import Writes
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ class Dose(NamedTuple):
     cycles: int
 
 
-class Writes:
+class Writes(ABC):
     """Everything that can be told to the record.
 
     All times `at` carry their zone; the calendar day is taken in that zone. All methods raise
@@ -82,8 +83,9 @@ class Writes:
 
     mat = "mat"
 
+    @abstractmethod
     def _write(self, note: Note) -> None:
-        raise NotImplementedError
+        """Write a note, or keep it to be written."""
 
     def put_person(
         self, person_id: str, intake: Mapping[str, Any], *, at: datetime, group: str | None = None
